@@ -1,0 +1,100 @@
+#ifndef TOKEN_BROKER_STORAGE_GRANT_RECORD_H_
+#define TOKEN_BROKER_STORAGE_GRANT_RECORD_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/ids.h"
+#include "common/secret.h"
+
+// What the store keeps of one grant. All times are on the *store's* clock (the Redis server's, or
+// the machine's for SQLite), rounded to milliseconds; a reader compares them with `store_now` of
+// the same record and with nothing else.
+namespace tokenbroker {
+
+enum class GrantState : uint8_t {
+  kActive = 1,        // tokens can be had
+  kNeedsConsent = 2,  // Zoho no longer honours the refresh token
+  kRevoked = 3,  // revoked through the broker; the record stays, so that nothing old comes back
+};
+
+enum class GrantType : uint8_t {
+  kRefreshToken = 1,       // from an authorization code, or imported
+  kClientCredentials = 2,  // a Self Client with soid: no refresh token
+};
+
+enum class LeasePhase : uint8_t {
+  kNone = 0,  // nobody refreshes
+  kHeld = 1,  // a holder prepares its request; nothing was sent
+  kSent = 2,  // the request may have left
+};
+
+// Why the last attempt failed. Decides what waiting callers are told.
+enum class FailureKind : uint8_t {
+  kNone = 0,
+  kNotSent = 1,         // released before sending: no cooldown, the send is not counted
+  kUnreachable = 2,     // no connection: provably not sent; backs off
+  kTransient = 3,       // an answer that says nothing about the grant (5xx, HTML, general_error)
+  kAmbiguous = 4,       // sent, and no answer came: the next invalid_code is not believed at once
+  kThrottled = 5,       // Zoho throttles: cooldown to the end of its window
+  kClientRejected = 6,  // the operator's configuration; backs off
+  kDoubtedInvalid = 7,  // invalid_code after an ambiguous attempt: cools down once, then believed
+  kNeedsConsent = 8,    // invalid_code, believed
+};
+
+// What registering sets and refreshing leaves alone.
+struct GrantInfo {
+  GrantType type = GrantType::kRefreshToken;
+  std::string dc;                   // name in the DC table, e.g. "eu"
+  std::vector<std::string> scopes;  // as granted, sorted, upper and lower case as Zoho gave them
+  std::string soid;                 // kClientCredentials only, e.g. "Service.12345"
+  std::string display_name;
+  std::map<std::string, std::string> labels;
+  bool keep_warm = false;  // refreshed ahead even when nobody asks
+};
+
+struct GrantRecord {
+  GrantKey key;
+  GrantInfo info;
+  GrantState state = GrantState::kActive;
+  // Successful changes: register, commit, revoke. Each either stores a new access token or clears
+  // it, so the generation is also the access token's version.
+  int64_t generation = 0;
+  int64_t epoch = 0;  // leases
+
+  Secret refresh_token;  // empty: client credentials, or forgotten after a revocation
+  Secret access_token;   // empty: none yet
+  absl::Time access_expiry = absl::InfinitePast();
+  std::string api_domain;  // as Zoho last answered; "" before the first token
+
+  LeasePhase phase = LeasePhase::kNone;
+  std::string lease_owner;  // attempt id
+  absl::Time lease_end = absl::InfinitePast();
+
+  absl::Time not_before = absl::InfinitePast();  // no acquire before
+  FailureKind last_failure = FailureKind::kNone;
+  std::string last_error;  // Zoho's code or the transport's; never a secret; at most 200 bytes
+  absl::Time last_failure_time = absl::InfinitePast();
+  int32_t consecutive_failures = 0;
+  bool ambiguous = false;         // an attempt's fate is unknown; see FailureKind::kAmbiguous
+  std::vector<absl::Time> sends;  // journal of the last hour, oldest first
+
+  std::string last_commit_attempt;    // makes commit idempotent
+  std::string last_register_attempt;  // makes register idempotent
+  absl::Time created = absl::InfinitePast();
+  absl::Time updated = absl::InfinitePast();
+
+  absl::Time store_now;  // the store's clock when this record was read
+
+  // Remaining life of the access token when the record was read; zero or less: none.
+  absl::Duration AccessLifetime() const {
+    return access_token.empty() ? absl::ZeroDuration() : access_expiry - store_now;
+  }
+};
+
+}  // namespace tokenbroker
+
+#endif  // TOKEN_BROKER_STORAGE_GRANT_RECORD_H_

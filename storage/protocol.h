@@ -1,0 +1,63 @@
+#ifndef TOKEN_BROKER_STORAGE_PROTOCOL_H_
+#define TOKEN_BROKER_STORAGE_PROTOCOL_H_
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/time/time.h"
+#include "storage/grant_record.h"
+#include "storage/protocol_limits.h"
+#include "storage/token_store.h"
+
+// The refresh protocol as pure functions: each takes the stored record, changes it in place and
+// says what happened. A backend loads the record, applies one of them, and stores the record if
+// `changed`, all in one transaction; the Redis scripts are the same rules in Lua. `now` is the
+// store's clock; every function rounds it down to milliseconds and leaves it in `record.store_now`.
+//
+//   GrantRecord record = …;                             // inside BEGIN IMMEDIATE
+//   Applied<FailResult> applied = ApplyFail(limits, record, request, now);
+//   if (applied.changed) …                              // write the record
+//   if (applied.publish) …                              // after COMMIT: a ChangeEvent
+//
+// Results carry no copy of the record: the caller has it and moves it into the result.
+namespace tokenbroker {
+
+template <typename Result>
+struct Applied {
+  Result result;
+  bool changed = false;  // the record is to be stored
+  bool publish = false;  // listeners are to be told
+};
+
+// A missing record is the backend's to answer: kNotFound, kLost, kStale.
+Applied<AcquireResult> ApplyAcquire(const ProtocolLimits& limits, GrantRecord& record,
+                                    const AcquireRequest& request, absl::Time now);
+Applied<MarkSentOutcome> ApplyMarkSent(const ProtocolLimits& limits, GrantRecord& record,
+                                       const MarkSentRequest& request, absl::Time now);
+Applied<CommitResult> ApplyCommit(GrantRecord& record, const CommitRequest& request,
+                                  absl::Time now);
+Applied<FailResult> ApplyFail(const ProtocolLimits& limits, GrantRecord& record,
+                              const FailRequest& request, absl::Time now);
+Applied<RevokeResult> ApplyRevoke(GrantRecord& record, absl::Time now);
+// `changed` is the result.
+bool ApplyForgetTokens(GrantRecord& record, int64_t generation);
+
+// Registering is the one operation that makes records: nullopt means there is none, and on return
+// there always is one.
+Applied<RegisterResult> ApplyRegister(const ProtocolLimits& limits,
+                                      std::optional<GrantRecord>& record,
+                                      const RegisterRequest& request, absl::Time now);
+
+// A lease that still binds others.
+bool LeaseIsLive(const ProtocolLimits& limits, const GrantRecord& record, absl::Time now);
+
+// What the record keeps of an error's text: at most 200 bytes, never half of a UTF-8 character.
+std::string KeptError(std::string_view error);
+
+// Down to the millisecond, the resolution of all stored times.
+absl::Time ToMilliseconds(absl::Time time);
+
+}  // namespace tokenbroker
+
+#endif  // TOKEN_BROKER_STORAGE_PROTOCOL_H_

@@ -1,0 +1,486 @@
+#include "storage/redis/redis_token_store.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/errors.h"
+#include "common/status_macros.h"
+#include "storage/protocol.h"
+#include "storage/redis/change_subscriber.h"
+#include "storage/redis/change_waiters.h"
+#include "storage/redis/client.h"
+#include "storage/redis/record_codec.h"
+
+namespace tokenbroker {
+namespace {
+
+using redis::Client;
+using redis::Command;
+using redis::Deadline;
+using redis::Reply;
+using redis::ReplyView;
+using redis::ScriptArguments;
+using redis::ScriptId;
+using redis::ToMillis;
+
+constexpr absl::Duration kFirstPoll = absl::Milliseconds(100);
+constexpr absl::Duration kLongestPoll = absl::Milliseconds(500);
+// A page is filled up from further index entries where some have no record; so often at most.
+constexpr int kMaxRoundsPerPage = 4;
+
+absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
+
+// Names of a script's outcomes, and what they mean here.
+template <typename Outcome, size_t n>
+absl::StatusOr<Outcome> ParseOutcome(
+    ReplyView answer, const std::array<std::pair<std::string_view, Outcome>, n>& names) {
+  for (const auto& [name, outcome] : names) {
+    if (answer[0].text() == name) return outcome;
+  }
+  return InternalError("a Redis script gave an unknown outcome");
+}
+
+absl::Duration Number(ReplyView answer, size_t index) {
+  if (index >= answer.size()) return absl::ZeroDuration();
+  return absl::Milliseconds(answer[index].integer().value_or(0));
+}
+
+// The record in an answer {outcome, now, fields, …}; an answer without one leaves it as it is.
+absl::Status ReadRecord(const GrantKey& key, ReplyView answer, GrantRecord& record) {
+  if (answer.size() < 3) return absl::OkStatus();
+  const absl::Time now = absl::FromUnixMillis(answer[1].integer().value_or(0));
+  TB_ASSIGN_OR_RETURN(record, redis::DecodeRecordFields(key, answer[2], now));
+  return absl::OkStatus();
+}
+
+std::string Windows(const ProtocolLimits& limits) {
+  return absl::StrJoin(limits.budget, ",",
+                       [](std::string* out, const ProtocolLimits::Window& window) {
+                         absl::StrAppend(out, window.sends, ":", ToMillis(window.length));
+                       });
+}
+
+// The smallest string that is above all that start with `prefix`; nullopt: there is none.
+std::optional<std::string> AfterPrefix(std::string_view prefix) {
+  std::string end(prefix);
+  while (!end.empty() && end.back() == '\xff') end.pop_back();
+  if (end.empty()) return std::nullopt;
+  end.back() = static_cast<char>(static_cast<unsigned char>(end.back()) + 1);
+  return end;
+}
+
+absl::Status ValidateOptions(const RedisTokenStoreOptions& options) {
+  std::vector<std::string> violations;
+  const auto require = [&](bool holds, std::string rule) {
+    if (!holds) violations.push_back(std::move(rule));
+  };
+  require(!options.host.empty(), "host must not be empty");
+  require(options.port != 0, "port must not be 0");
+  require(options.username.empty() || options.password != nullptr, "a username needs a password");
+  require(options.database >= 0, "database must not be negative");
+  require(!options.key_prefix.empty() && options.key_prefix.size() <= 64,
+          "key_prefix must have 1 to 64 bytes");
+  require(options.key_prefix.find_first_of("{}") == std::string::npos,
+          "key_prefix must have no braces");
+  require(options.replica_acks >= 0, "replica_acks must not be negative");
+  require(options.replica_ack_timeout >= absl::Milliseconds(1) &&
+              options.replica_ack_timeout <= absl::Minutes(1),
+          "replica_ack_timeout must be between 1 ms and 60 s");
+  require(options.pool_size >= 1 && options.pool_size <= 10'000,
+          "pool_size must be between 1 and 10000");
+  require(options.connect_timeout >= absl::Milliseconds(1) &&
+              options.connect_timeout <= absl::Minutes(1),
+          "connect_timeout must be between 1 ms and 60 s");
+  require(options.command_timeout >= absl::Milliseconds(1) &&
+              options.command_timeout <= absl::Minutes(1),
+          "command_timeout must be between 1 ms and 60 s");
+  require(options.tries >= 1 && options.tries <= 10, "tries must be between 1 and 10");
+  if (const absl::Status limits = options.limits.Validate(); !limits.ok()) {
+    violations.emplace_back(limits.message());
+  }
+  if (violations.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrJoin(violations, "; "));
+}
+
+// What the scripts are called with before their own arguments.
+ScriptArguments CommonArguments(absl::Duration clock_offset, std::string_view channel,
+                                const GrantKey& key) {
+  ScriptArguments arguments;
+  arguments.Add(ToMillis(clock_offset));
+  arguments.Add(channel);
+  arguments.AddOwned(EncodeGrantKey(key));
+  return arguments;
+}
+
+}  // namespace
+
+struct RedisTokenStore::Parts {
+  explicit Parts(Client::Options options) : client(std::move(options)) {}
+
+  Client client;
+  redis::ChangeWaiters waiters;
+  std::unique_ptr<redis::ChangeSubscriber> subscriber;  // last: its thread uses the others
+};
+
+absl::StatusOr<std::unique_ptr<RedisTokenStore>> RedisTokenStore::Create(Options options) {
+  TB_RETURN_IF_ERROR(ValidateOptions(options));
+  const redis::EndpointResolver resolve = [endpoint = redis::Endpoint{options.host, options.port}](
+                                              Deadline) -> absl::StatusOr<redis::Endpoint> {
+    return endpoint;
+  };
+  const redis::Login login = {options.username, options.password, options.database};
+  auto parts = std::make_unique<Parts>(Client::Options{
+      .pool = {.resolve = resolve,
+               .login = login,
+               .size = options.pool_size,
+               .connect_timeout = options.connect_timeout},
+      .command_timeout = options.command_timeout,
+      .tries = options.tries,
+      .replica_acks = options.replica_acks,
+      .replica_ack_timeout = options.replica_ack_timeout,
+      .scripts = options.test_scripts ? options.test_scripts() : redis::ScriptSet::Embedded()});
+  std::unique_ptr<RedisTokenStore> store(new RedisTokenStore(std::move(options), std::move(parts)));
+  TB_ASSIGN_OR_RETURN(
+      store->parts_->subscriber,
+      redis::ChangeSubscriber::Create(
+          {.resolve = resolve,
+           .login = login,
+           .connect_timeout = store->options_.connect_timeout,
+           .channel = store->channel_,
+           .on_message = [self =
+                              store.get()](std::string_view payload) { self->OnMessage(payload); },
+           .on_subscribed = [self = store.get()] { self->parts_->waiters.NotifyAll(); }}));
+  return store;
+}
+
+RedisTokenStore::RedisTokenStore(Options options, std::unique_ptr<Parts> parts)
+    : options_(std::move(options)),
+      channel_(absl::StrCat(options_.key_prefix, "changes:", options_.database)),
+      index_key_(options_.key_prefix + "index"),
+      parts_(std::move(parts)) {}
+
+RedisTokenStore::~RedisTokenStore() {
+  parts_->subscriber.reset();  // its thread uses this object
+}
+
+absl::Duration RedisTokenStore::ClockOffset() const {
+  return options_.test_clock_offset ? options_.test_clock_offset() : absl::ZeroDuration();
+}
+
+absl::StatusOr<GrantRecord> RedisTokenStore::Load(const GrantKey& key) {
+  const std::string record_key = redis::RecordKey(options_.key_prefix, key);
+  // The time comes after the record, so that a token never looks as if it lived longer than it
+  // does.
+  const Command commands[] = {redis::ReadRecordCommand(record_key), {"TIME"}};
+  TB_ASSIGN_OR_RETURN(const std::vector<Reply> replies, parts_->client.Run(commands));
+  TB_ASSIGN_OR_RETURN(absl::Time now, redis::DecodeServerTime(replies[1].view()));
+  TB_ASSIGN_OR_RETURN(std::optional<GrantRecord> record,
+                      redis::DecodeRecordValues(key, replies[0].view(), now + ClockOffset()));
+  if (!record) return OrgNotFoundError();
+  return *std::move(record);
+}
+
+absl::StatusOr<AcquireResult> RedisTokenStore::Acquire(const AcquireRequest& request) {
+  using Outcome = AcquireResult::Outcome;
+  static constexpr std::array<std::pair<std::string_view, Outcome>, 8> kOutcomes = {{
+      {"GRANTED", Outcome::kGranted},
+      {"FRESH", Outcome::kFresh},
+      {"BUSY", Outcome::kBusy},
+      {"COOLDOWN", Outcome::kCooldown},
+      {"BUDGET", Outcome::kBudget},
+      {"NEEDS_CONSENT", Outcome::kNeedsConsent},
+      {"REVOKED", Outcome::kRevoked},
+      {"NOT_FOUND", Outcome::kNotFound},
+  }};
+  const ProtocolLimits& limits = options_.limits;
+  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, request.key);
+  arguments.Add(request.attempt_id);
+  arguments.Add(request.seen_generation);
+  arguments.Add(int64_t{request.purpose == Purpose::kBackground ? limits.background_reserve : 0});
+  arguments.Add(ToMillis(limits.pre_send_lease));
+  arguments.Add(ToMillis(limits.MaxLease()));
+  arguments.Add(ToMillis(limits.MaxCooldown()));
+  arguments.AddOwned(Windows(limits));
+  TB_ASSIGN_OR_RETURN(
+      const Reply reply,
+      parts_->client.RunScript(ScriptId::kAcquire,
+                               redis::RecordKey(options_.key_prefix, request.key), arguments));
+  const ReplyView answer = reply.view();
+  AcquireResult result;
+  TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(answer, kOutcomes));
+  TB_RETURN_IF_ERROR(ReadRecord(request.key, answer, result.record));
+  if (result.outcome == Outcome::kGranted) {
+    result.epoch = result.record.epoch;
+    result.previous_ambiguous = result.record.ambiguous;
+  } else {
+    result.wait = Number(answer, 3);
+  }
+  return result;
+}
+
+absl::StatusOr<MarkSentOutcome> RedisTokenStore::MarkSent(const MarkSentRequest& request) {
+  static constexpr std::array<std::pair<std::string_view, MarkSentOutcome>, 3> kOutcomes = {{
+      {"MARKED", MarkSentOutcome::kMarked},
+      {"LOST", MarkSentOutcome::kLost},
+      {"ALREADY_SENT", MarkSentOutcome::kAlreadySent},
+  }};
+  const ProtocolLimits& limits = options_.limits;
+  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, request.key);
+  arguments.Add(request.attempt_id);
+  arguments.Add(request.epoch);
+  // Tells a second try of this call, whose caller has not sent yet, from a second call.
+  arguments.AddOwned(NewAttemptId());
+  arguments.Add(ToMillis(limits.sent_lease));
+  arguments.Add(ToMillis(limits.MaxLease()));
+  arguments.AddOwned(Windows(limits));
+  TB_ASSIGN_OR_RETURN(const Reply reply,
+                      parts_->client.RunScript(ScriptId::kMarkSent,
+                                               redis::RecordKey(options_.key_prefix, request.key),
+                                               arguments, {"MARKED"}));
+  return ParseOutcome(reply.view(), kOutcomes);
+}
+
+absl::StatusOr<CommitResult> RedisTokenStore::Commit(const CommitRequest& request) {
+  using Outcome = CommitResult::Outcome;
+  static constexpr std::array<std::pair<std::string_view, Outcome>, 5> kOutcomes = {{
+      {"COMMITTED", Outcome::kCommitted},
+      {"DUPLICATE", Outcome::kDuplicate},
+      {"SUPERSEDED", Outcome::kSuperseded},
+      {"REVOKED", Outcome::kRevoked},
+      {"NOT_FOUND", Outcome::kNotFound},
+  }};
+  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, request.key);
+  arguments.Add(request.attempt_id);
+  arguments.Add(request.generation);
+  arguments.Add(ToMillis(request.tokens.lifetime));
+  arguments.Add(request.tokens.access_token.Reveal());
+  arguments.Add(request.tokens.refresh_token.Reveal());
+  arguments.AddOwned(redis::EncodeList(request.tokens.scopes));
+  arguments.Add(request.tokens.api_domain);
+  TB_ASSIGN_OR_RETURN(const Reply reply,
+                      parts_->client.RunScript(ScriptId::kCommit,
+                                               redis::RecordKey(options_.key_prefix, request.key),
+                                               arguments, {"COMMITTED", "DUPLICATE"}));
+  CommitResult result;
+  TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
+  TB_RETURN_IF_ERROR(ReadRecord(request.key, reply.view(), result.record));
+  return result;
+}
+
+absl::StatusOr<FailResult> RedisTokenStore::Fail(const FailRequest& request) {
+  using Outcome = FailResult::Outcome;
+  static constexpr std::array<std::pair<std::string_view, Outcome>, 2> kOutcomes = {{
+      {"RECORDED", Outcome::kRecorded},
+      {"STALE", Outcome::kStale},
+  }};
+  const ProtocolLimits& limits = options_.limits;
+  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, request.key);
+  arguments.Add(request.attempt_id);
+  arguments.Add(request.epoch);
+  arguments.Add(request.generation);
+  arguments.Add(static_cast<int64_t>(request.kind));
+  arguments.AddOwned(KeptError(request.error));
+  arguments.Add(ToMillis(limits.throttle_cooldown));
+  arguments.Add(ToMillis(limits.MaxCooldown()));
+  arguments.AddOwned(absl::StrJoin(
+      limits.failure_backoff, ",",
+      [](std::string* out, absl::Duration step) { absl::StrAppend(out, ToMillis(step)); }));
+  TB_ASSIGN_OR_RETURN(
+      const Reply reply,
+      parts_->client.RunScript(ScriptId::kFail, redis::RecordKey(options_.key_prefix, request.key),
+                               arguments));
+  FailResult result;
+  TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
+  result.wait = Number(reply.view(), 1);
+  return result;
+}
+
+absl::StatusOr<RegisterResult> RedisTokenStore::Register(const RegisterRequest& request) {
+  using Outcome = RegisterResult::Outcome;
+  static constexpr std::array<std::pair<std::string_view, Outcome>, 3> kOutcomes = {{
+      {"CREATED", Outcome::kCreated},
+      {"REPLACED", Outcome::kReplaced},
+      {"DUPLICATE", Outcome::kDuplicate},
+  }};
+  // The index first, and by itself, so that the script stays with one key: a crash in between
+  // leaves an entry without a record, which listings skip; the other way round the grant would be
+  // hidden.
+  const std::string encoded = EncodeGrantKey(request.key);
+  const Command index[] = {{"ZADD", index_key_, "0", encoded}};
+  TB_RETURN_IF_ERROR(parts_->client.Run(index).status());
+
+  const MintedTokens none;
+  const MintedTokens& tokens = request.tokens ? *request.tokens : none;
+  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, request.key);
+  arguments.Add(request.attempt_id);
+  arguments.Add(static_cast<int64_t>(request.info.type));
+  arguments.Add(request.info.dc);
+  arguments.AddOwned(redis::EncodeList(request.info.scopes));
+  arguments.Add(request.info.soid);
+  arguments.Add(request.info.display_name);
+  arguments.AddOwned(redis::EncodeLabels(request.info.labels));
+  arguments.Add(int64_t{request.info.keep_warm});
+  arguments.Add(request.refresh_token.Reveal());
+  arguments.Add(int64_t{request.tokens.has_value()});
+  arguments.Add(tokens.access_token.Reveal());
+  arguments.Add(ToMillis(tokens.lifetime));
+  arguments.AddOwned(redis::EncodeList(tokens.scopes));
+  arguments.Add(tokens.api_domain);
+  arguments.Add(int64_t{std::clamp(request.sends, 0, 1000)});
+  arguments.AddOwned(Windows(options_.limits));
+  TB_ASSIGN_OR_RETURN(const Reply reply,
+                      parts_->client.RunScript(ScriptId::kRegister,
+                                               redis::RecordKey(options_.key_prefix, request.key),
+                                               arguments, {"CREATED", "REPLACED", "DUPLICATE"}));
+  RegisterResult result;
+  TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
+  TB_RETURN_IF_ERROR(ReadRecord(request.key, reply.view(), result.record));
+  return result;
+}
+
+absl::StatusOr<RevokeResult> RedisTokenStore::Revoke(const GrantKey& key) {
+  using Outcome = RevokeResult::Outcome;
+  static constexpr std::array<std::pair<std::string_view, Outcome>, 3> kOutcomes = {{
+      {"REVOKED", Outcome::kRevoked},
+      {"ALREADY_REVOKED", Outcome::kAlreadyRevoked},
+      {"NOT_FOUND", Outcome::kNotFound},
+  }};
+  const ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, key);
+  TB_ASSIGN_OR_RETURN(
+      const Reply reply,
+      parts_->client.RunScript(ScriptId::kRevoke, redis::RecordKey(options_.key_prefix, key),
+                               arguments, {"REVOKED", "ALREADY_REVOKED"}));
+  RevokeResult result;
+  TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
+  TB_RETURN_IF_ERROR(ReadRecord(key, reply.view(), result.record));
+  return result;
+}
+
+absl::Status RedisTokenStore::ForgetTokens(const GrantKey& key, int64_t generation) {
+  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, key);
+  arguments.Add(generation);
+  return parts_->client
+      .RunScript(ScriptId::kForgetTokens, redis::RecordKey(options_.key_prefix, key), arguments)
+      .status();
+}
+
+absl::StatusOr<GrantPage> RedisTokenStore::ListPage(std::string_view prefix, std::string_view after,
+                                                    int limit) {
+  limit = std::clamp(limit, 1, 1000);
+  const std::optional<std::string> end = AfterPrefix(prefix);
+  const std::string max = end ? absl::StrCat("(", *end) : "+";
+  std::string min = "-";
+  if (!after.empty() && after >= prefix) {
+    min = absl::StrCat("(", View(after));
+  } else if (!prefix.empty()) {
+    min = absl::StrCat("[", View(prefix));
+  }
+  GrantPage page;
+  for (int round = 0; round < kMaxRoundsPerPage; ++round) {
+    const size_t wanted = static_cast<size_t>(limit) - page.records.size();
+    // One more than is wanted tells whether there is a next page.
+    const std::string count = absl::StrCat(wanted + 1);
+    const Command range[] = {{"ZRANGEBYLEX", index_key_, min, max, "LIMIT", "0", count}};
+    TB_ASSIGN_OR_RETURN(const std::vector<Reply> ranges, parts_->client.Run(range));
+    const ReplyView entries = ranges[0].view();
+    const size_t taken = std::min(wanted, entries.size());
+    if (taken == 0) {
+      page.next.clear();
+      return page;
+    }
+    std::vector<std::optional<GrantKey>> keys;
+    std::vector<std::string> record_keys;
+    for (size_t i = 0; i < taken; ++i) {
+      keys.push_back(DecodeGrantKey(entries[i].text()));
+      record_keys.push_back(
+          redis::RecordKey(options_.key_prefix, keys.back().value_or(GrantKey{})));
+    }
+    std::vector<Command> commands;
+    commands.reserve(taken + 1);
+    for (const std::string& record_key : record_keys) {
+      commands.push_back(redis::ReadRecordWithoutTokensCommand(record_key));
+    }
+    commands.push_back({"TIME"});
+    TB_ASSIGN_OR_RETURN(const std::vector<Reply> replies, parts_->client.Run(commands));
+    TB_ASSIGN_OR_RETURN(const absl::Time now, redis::DecodeServerTime(replies[taken].view()));
+    for (size_t i = 0; i < taken; ++i) {
+      if (!keys[i]) continue;
+      TB_ASSIGN_OR_RETURN(
+          std::optional<GrantRecord> record,
+          redis::DecodeRecordValues(*keys[i], replies[i].view(), now + ClockOffset()));
+      if (record) page.records.push_back(*std::move(record));
+    }
+    if (entries.size() <= taken) {
+      page.next.clear();
+      return page;
+    }
+    page.next = std::string(entries[taken - 1].text());
+    if (page.records.size() == static_cast<size_t>(limit)) return page;
+    min = absl::StrCat("(", page.next);
+  }
+  return page;
+}
+
+void RedisTokenStore::WaitForChange(const GrantKey& key, int64_t generation,
+                                    absl::Duration timeout) {
+  const std::string record_key = redis::RecordKey(options_.key_prefix, key);
+  thread_local std::minstd_rand random(std::random_device{}());
+  const Deadline deadline =
+      Deadline::In(std::clamp(timeout, absl::ZeroDuration(), absl::Hours(24)));
+  redis::ChangeWaiters::Waiter waiter(parts_->waiters, EncodeGrantKey(key));
+  absl::Duration poll = kFirstPoll;
+  while (true) {
+    absl::Duration rest;
+    if (ChangedOrFree(record_key, generation, rest) || deadline.Passed()) return;
+    // Spread, so that waiters do not all look at the same moment.
+    const absl::Duration spread = poll * std::uniform_real_distribution<double>(0.75, 1.25)(random);
+    waiter.Wait(std::min({spread, rest, deadline.Left()}));
+    poll = std::min(poll * 1.5, kLongestPoll);
+  }
+}
+
+bool RedisTokenStore::ChangedOrFree(std::string_view record_key, int64_t generation,
+                                    absl::Duration& rest) {
+  rest = kLongestPoll;
+  const Command commands[] = {redis::ReadRecordWithoutTokensCommand(record_key), {"TIME"}};
+  const absl::StatusOr<std::vector<Reply>> replies = parts_->client.Run(commands);
+  if (!replies.ok()) return false;  // it may come back in time
+  const absl::StatusOr<absl::Time> now = redis::DecodeServerTime((*replies)[1].view());
+  if (!now.ok()) return true;
+  const absl::StatusOr<std::optional<GrantRecord>> record =
+      redis::DecodeRecordValues(GrantKey{}, (*replies)[0].view(), *now + ClockOffset());
+  // The caller's own look at the record tells what is wrong with it.
+  if (!record.ok() || !*record || (*record)->generation > generation) return true;
+  if (!LeaseIsLive(options_.limits, **record, (*record)->store_now)) return true;
+  rest = (*record)->lease_end - (*record)->store_now;
+  return false;
+}
+
+void RedisTokenStore::SetChangeListener(ChangeListener listener) {
+  MutexLock lock(listener_mutex_);
+  listener_ = std::move(listener);
+}
+
+void RedisTokenStore::OnMessage(std::string_view payload) {
+  const std::optional<ChangeEvent> event = redis::DecodeChangeEvent(payload);
+  if (!event) return;
+  {
+    MutexLock lock(listener_mutex_);
+    if (listener_) listener_(*event);
+  }
+  parts_->waiters.Notify(EncodeGrantKey(event->key));
+}
+
+int64_t RedisTokenStore::subscription_session() const { return parts_->subscriber->session(); }
+
+absl::Status RedisTokenStore::CheckWritable() {
+  return parts_->client.CheckWritable(options_.key_prefix + "{writable}");
+}
+
+}  // namespace tokenbroker

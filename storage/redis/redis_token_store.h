@@ -1,0 +1,110 @@
+#ifndef TOKEN_BROKER_STORAGE_REDIS_REDIS_TOKEN_STORE_H_
+#define TOKEN_BROKER_STORAGE_REDIS_REDIS_TOKEN_STORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/mutex.h"
+#include "common/secret.h"
+#include "storage/protocol_limits.h"
+#include "storage/redis/scripts.h"
+#include "storage/token_store.h"
+
+namespace tokenbroker {
+
+struct RedisTokenStoreOptions {
+  std::string host = "127.0.0.1";  // of the primary; a name is resolved at every connect
+  uint16_t port = 6379;
+  std::string username;  // ACL user; "": the server's default user
+  // Asked whenever a connection is made, so that a changed password is picked up. Null: none.
+  std::function<absl::StatusOr<Secret>()> password;
+  int database = 0;
+  // Starts every key and the channel. At most 64 bytes, without braces (they mark what a Redis
+  // cluster hashes).
+  std::string key_prefix = "tb:";
+
+  // Replicas that must have a write before it is acted upon. 0 where Redis has none: then a
+  // failover can lose the last writes.
+  int replica_acks = 0;
+  absl::Duration replica_ack_timeout = absl::Milliseconds(200);
+
+  int pool_size = 16;
+  absl::Duration connect_timeout = absl::Milliseconds(500);
+  absl::Duration command_timeout = absl::Milliseconds(250);  // per try; also for a free connection
+  int tries = 3;
+
+  ProtocolLimits limits;
+
+  // Tests only: added to the server's clock, and the scripts to run instead of the embedded ones.
+  std::function<absl::Duration()> test_clock_offset;
+  std::function<redis::ScriptSet()> test_scripts;
+};
+
+// The grants in Redis 6.2 or later, for any number of replicas.
+//
+// Keys: `<prefix>{<grant>}`, a hash per grant; `<prefix>index`, a sorted set of all encoded keys for
+// listing; `<prefix>{writable}`, written by CheckWritable. Channel: `<prefix>changes:<database>` (the
+// server's channels do not know databases). An ACL user needs
+//   ~<prefix>* &<prefix>changes:* +evalsha +script|load +time +hgetall +hmget +hset +publish
+//   +subscribe +ping +zadd +zrangebylex +set +wait +select
+// The server must not evict (maxmemory-policy noeviction); it should keep records compact
+// (hash-max-listpack-value 1024; hash-max-ziplist-value on Redis 6.2) and durable (appendonly yes).
+//
+// All times inside records are the server's, read inside each script. Every operation takes at most
+// `tries` times (twice command_timeout + connect_timeout), and replica_ack_timeout on top; each may
+// be repeated, because the scripts know the attempt they are called for. With `replica_acks`,
+// MarkSent, Commit, Register and Revoke return STORE_NOT_ACKNOWLEDGED while too few replicas have
+// the write: it is stored at the primary, and the same call again waits for them again.
+class RedisTokenStore : public TokenStore {
+ public:
+  using Options = RedisTokenStoreOptions;
+
+  // INVALID_ARGUMENT naming every option that is wrong. Does not wait for the server: until it
+  // answers, operations return STORE_UNAVAILABLE.
+  static absl::StatusOr<std::unique_ptr<RedisTokenStore>> Create(Options options);
+  ~RedisTokenStore() override;
+
+  absl::StatusOr<GrantRecord> Load(const GrantKey& key) override;
+  absl::StatusOr<AcquireResult> Acquire(const AcquireRequest& request) override;
+  absl::StatusOr<MarkSentOutcome> MarkSent(const MarkSentRequest& request) override;
+  absl::StatusOr<CommitResult> Commit(const CommitRequest& request) override;
+  absl::StatusOr<FailResult> Fail(const FailRequest& request) override;
+  absl::StatusOr<RegisterResult> Register(const RegisterRequest& request) override;
+  absl::StatusOr<RevokeResult> Revoke(const GrantKey& key) override;
+  absl::Status ForgetTokens(const GrantKey& key, int64_t generation) override;
+  absl::StatusOr<GrantPage> ListPage(std::string_view prefix, std::string_view after,
+                                     int limit) override;
+  void WaitForChange(const GrantKey& key, int64_t generation, absl::Duration timeout) override;
+  void SetChangeListener(ChangeListener listener) override;
+  // A connection that silently loses everything is noticed within 2 s (a PING after each second of
+  // silence, answered within one): so old can "current" be.
+  int64_t subscription_session() const override;
+  absl::Status CheckWritable() override;
+
+ private:
+  struct Parts;  // keeps hiredis out of this header
+
+  RedisTokenStore(Options options, std::unique_ptr<Parts> parts);
+  absl::Duration ClockOffset() const;
+  // Whether WaitForChange may return; otherwise the rest of the lease goes to `rest`.
+  bool ChangedOrFree(std::string_view record_key, int64_t generation, absl::Duration& rest);
+  void OnMessage(std::string_view payload) ABSL_LOCKS_EXCLUDED(listener_mutex_);
+
+  const Options options_;
+  const std::string channel_;
+  const std::string index_key_;
+  Mutex listener_mutex_;  // held while the listener is called
+  ChangeListener listener_ ABSL_GUARDED_BY(listener_mutex_);
+  const std::unique_ptr<Parts> parts_;  // last: its thread calls OnMessage
+};
+
+}  // namespace tokenbroker
+
+#endif  // TOKEN_BROKER_STORAGE_REDIS_REDIS_TOKEN_STORE_H_

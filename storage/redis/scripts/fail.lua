@@ -1,0 +1,46 @@
+-- Records that an attempt failed. ARGV: attempt, epoch, generation, kind, text, throttle cooldown,
+-- longest cooldown, steps of the backoff.
+local NOT_SENT, AMBIGUOUS, THROTTLED, DOUBTED_INVALID, FAILED_CONSENT = 1, 4, 5, 7, 8
+local attempt, epoch, generation = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local kind, throttle_cooldown, max_cooldown = tonumber(ARGV[7]), ARGV[9], tonumber(ARGV[10])
+local MANY_FAILURES = 1000000
+
+local function backoff(failures)
+  local steps = {}
+  for step in string.gmatch(ARGV[11], '%d+') do
+    steps[#steps + 1] = tonumber(step)
+  end
+  return steps[math.min(failures, #steps)]
+end
+
+if attempt == '' or record.lo ~= attempt then return { 'STALE' } end -- guard: fail-owner
+if int('ep') ~= epoch then return { 'STALE' } end -- guard: fail-epoch
+if int('g') ~= generation then return { 'STALE' } end -- guard: fail-generation
+-- Only a recorded failure leaves an owner without a lease: the answer to it was lost.
+if int('ph') == NONE then return { 'RECORDED', cooldown_rest(max_cooldown) } end -- guard: fail-repeated
+
+local changes = { fk = kind, fe = ARGV[8], ft = now, up = now, ph = NONE, le = 0 }
+if kind == NOT_SENT then
+  -- The newest entry is this attempt's: nobody else could mark a send under its lease.
+  local sends = journal()
+  sends[#sends] = nil
+  if int('ph') ~= SENT then sends = journal() end -- guard: fail-keeps-journal
+  changes.js = journal_text(sends)
+else
+  changes.fn = math.min(int('fn') + 1, MANY_FAILURES)
+  if kind == THROTTLED then
+    changes.nb = now + throttle_cooldown
+  elseif kind == FAILED_CONSENT then
+    changes.st, changes.am = NEEDS_CONSENT, 0
+  else
+    changes.nb = now + backoff(changes.fn)
+    if kind == AMBIGUOUS then
+      changes.am = 1
+    elseif kind == DOUBTED_INVALID then
+      changes.am = 0
+    end
+  end
+end
+save(changes)
+publish()
+return { 'RECORDED', cooldown_rest(max_cooldown) }

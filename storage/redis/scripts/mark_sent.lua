@@ -1,0 +1,16 @@
+-- The last check before the first byte. ARGV: attempt, epoch, id of this call, sent lease, longest
+-- lease, budget windows.
+local attempt, epoch, call = ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local sent_lease, max_lease, windows = ARGV[7], tonumber(ARGV[8]), parse_windows(ARGV[9])
+
+if record.lo ~= attempt then return { 'LOST' } end -- guard: mark-sent-owner
+if int('ep') ~= epoch then return { 'LOST' } end -- guard: mark-sent-epoch
+if int('ph') == SENT and record.mn ~= call then return { 'ALREADY_SENT' } end -- guard: mark-sent-twice
+if lease_rest(max_lease) == 0 then return { 'LOST' } end -- guard: mark-sent-live
+-- The same call once more, because the answer to its first try was lost: nothing was sent yet.
+if int('ph') == SENT then return { 'MARKED' } end -- guard: mark-sent-repeated
+
+local sends = journal()
+sends[#sends + 1] = now
+save({ ph = SENT, le = now + sent_lease, mn = call, js = journal_text(trimmed(sends, windows)) })
+return { 'MARKED' }

@@ -1,0 +1,35 @@
+-- Creates or replaces the grant. ARGV: attempt, grant type, DC, scopes, soid, display name, labels,
+-- keep warm, refresh token, whether there is an access token, access token, its life, its scopes
+-- and API domain ('': none), sends that were made for it, budget windows.
+local attempt, has_tokens, lifetime = ARGV[4], ARGV[13] == '1', ARGV[15]
+local made, windows = tonumber(ARGV[18]), parse_windows(ARGV[19])
+
+-- Also when it was revoked since: the late repetition of a registration revives nothing.
+if record.ra == attempt then return answer('DUPLICATE') end -- guard: register-duplicate
+local outcome = exists and 'REPLACED' or 'CREATED'
+
+-- The new generation turns away every commit and failure under way, the new epoch every check
+-- before sending.
+local changes = { g = int('g') + 1, ep = int('ep') + 1, st = ACTIVE, ra = attempt, up = now }
+clear_lease(changes)
+clear_failures(changes)
+changes.ty, changes.dc, changes.sc, changes.so = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+changes.dn, changes.lb, changes.kw, changes.rt = ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+changes.at, changes.ax, changes.ad = '', 0, ''
+if has_tokens then
+  changes.at, changes.ax, changes.ad = ARGV[14], now + lifetime, ARGV[17]
+  if ARGV[16] ~= '' then
+    changes.sc = ARGV[16]
+  end
+end
+changes.cr = now
+if exists then changes.cr = nil end -- guard: register-keeps-created
+-- Zoho counts by user and client, not by our registrations: the journal lives on.
+local sends = journal()
+for _ = 1, made do
+  sends[#sends + 1] = now
+end
+changes.js = journal_text(trimmed(sends, windows))
+save(changes)
+publish()
+return answer(outcome)

@@ -1,0 +1,30 @@
+#ifndef TOKEN_BROKER_STORAGE_SQLITE_RECORD_ROWS_H_
+#define TOKEN_BROKER_STORAGE_SQLITE_RECORD_ROWS_H_
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/ids.h"
+#include "storage/grant_record.h"
+#include "storage/sqlite/connection.h"
+
+// Records as rows of the table `grants`. Besides the connection's errors, what reads returns
+// DATA_LOSS RECORD_UNREADABLE for a row that this program did not write.
+namespace tokenbroker {
+
+// nullopt: there is none. `store_now` is not set.
+absl::StatusOr<std::optional<GrantRecord>> ReadRecord(Connection& connection, const GrantKey& key);
+
+// Up to `limit` records without tokens, in key order: those whose encoded key starts with `prefix`
+// and comes after `after`.
+absl::StatusOr<std::vector<GrantRecord>> ReadRange(Connection& connection, std::string_view prefix,
+                                                   std::string_view after, int limit);
+
+// Inserts or replaces the row.
+absl::Status WriteRecord(Connection& connection, const GrantRecord& record);
+
+}  // namespace tokenbroker
+
+#endif  // TOKEN_BROKER_STORAGE_SQLITE_RECORD_ROWS_H_
