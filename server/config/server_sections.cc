@@ -1,0 +1,170 @@
+// The sections that concern the process itself: listeners, issuing, protocol, log.
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "server/config/settings_sections.h"
+
+namespace tokenbroker {
+namespace {
+
+// Adds a problem unless `address` can be listened on.
+std::optional<HostPort> CheckListen(LoadContext& context, const std::string& path,
+                                    const std::string& address) {
+  if (context.problems.Has(path)) return std::nullopt;
+  std::optional<HostPort> parsed = ParseHostPort(address);
+  if (!parsed) {
+    context.Refuse(path, "must be host:port, e.g. 127.0.0.1:8443, 0.0.0.0:8443 or [::]:8443");
+  }
+  return parsed;
+}
+
+std::optional<TlsSettings> LoadTls(LoadContext& context) {
+  if (!context.config().grpc().has_tls()) return std::nullopt;
+  const config::v1::Tls& tls = context.config().grpc().tls();
+  TlsSettings settings;
+  if (context.Require("grpc.tls.cert_file", tls.cert_file(), "a PEM certificate chain")) {
+    if (auto pem = context.files.ReadPem("grpc.tls.cert_file", tls.cert_file(), "CERTIFICATE")) {
+      settings.cert_chain_pem = std::string(pem->Reveal());
+    }
+  }
+  if (context.Require("grpc.tls.key_file", tls.key_file(), "a PEM private key")) {
+    if (auto pem = context.files.ReadPem("grpc.tls.key_file", tls.key_file(), "PRIVATE KEY")) {
+      settings.private_key_pem = *std::move(pem);
+    }
+  }
+  if (!tls.client_ca_file().empty()) {
+    if (auto pem =
+            context.files.ReadPem("grpc.tls.client_ca_file", tls.client_ca_file(), "CERTIFICATE")) {
+      settings.client_ca_pem = std::string(pem->Reveal());
+    }
+  }
+  return settings;
+}
+
+}  // namespace
+
+GrpcSettings LoadGrpc(LoadContext& context) {
+  const config::v1::GrpcListener& grpc = context.config().grpc();
+  GrpcSettings settings;
+  settings.listen = grpc.listen();
+  settings.tls = LoadTls(context);
+  const std::optional<HostPort> address = CheckListen(context, "grpc.listen", grpc.listen());
+  if (address && !settings.tls && !IsLoopbackHost(address->host) && !context.line.insecure) {
+    context.Refuse("grpc.listen",
+                   "access tokens would cross the network in clear text: set grpc.tls, listen on a "
+                   "loopback address, or say --insecure");
+  }
+  settings.max_request_bytes = grpc.max_request_bytes();
+  settings.max_concurrent_streams = grpc.max_concurrent_streams();
+  settings.max_connection_age = ToAbslDuration(grpc.max_connection_age());
+  settings.max_connection_age_grace = ToAbslDuration(grpc.max_connection_age_grace());
+  settings.keepalive_time = ToAbslDuration(grpc.keepalive_time());
+  settings.keepalive_timeout = ToAbslDuration(grpc.keepalive_timeout());
+  settings.memory_quota_mib = grpc.memory_quota_mib();
+  settings.drain_timeout = ToAbslDuration(grpc.drain_timeout());
+  return settings;
+}
+
+OpsSettings LoadOps(LoadContext& context) {
+  const config::v1::OpsListener& ops = context.config().ops();
+  CheckListen(context, "ops.listen", ops.listen());
+  if (!ops.callback_listen().empty()) {
+    CheckListen(context, "ops.callback_listen", ops.callback_listen());
+    if (!context.config().has_consent()) {
+      context.Refuse("ops.callback_listen", "serves nothing unless consent is configured");
+    }
+  }
+  return {ops.listen(), ops.callback_listen()};
+}
+
+IssuingSettings LoadIssuing(LoadContext& context) {
+  const config::v1::Issuing& issuing = context.config().issuing();
+  IssuingSettings settings;
+  settings.refresh_ahead = ToAbslDuration(issuing.refresh_ahead());
+  settings.refresh_ahead_jitter = ToAbslDuration(issuing.refresh_ahead_jitter());
+  settings.forced_refresh = ToAbslDuration(issuing.forced_refresh());
+  settings.min_lifetime = ToAbslDuration(issuing.min_lifetime());
+  settings.lane_threads = issuing.lane_threads();
+  settings.lane_queue = issuing.lane_queue();
+  settings.cache_entries = issuing.cache_entries();
+  settings.default_deadline = ToAbslDuration(issuing.default_deadline());
+  settings.unheard_recheck = ToAbslDuration(issuing.unheard_recheck());
+  settings.breaker_failures = issuing.breaker_failures();
+  settings.breaker_open = ToAbslDuration(issuing.breaker_open());
+
+  if (settings.forced_refresh > settings.refresh_ahead) {
+    context.Refuse("issuing.forced_refresh",
+                   "must not be greater than issuing.refresh_ahead: callers would wait for "
+                   "refreshes that the background has not begun");
+  }
+  if (settings.min_lifetime > settings.forced_refresh) {
+    context.Refuse("issuing.min_lifetime",
+                   "must not be greater than issuing.forced_refresh: tokens would be refused that "
+                   "nobody refreshes yet");
+  }
+  // Zoho's access tokens live 3600 s (facts, section 4).
+  if (settings.refresh_ahead + settings.refresh_ahead_jitter > absl::Minutes(50)) {
+    context.Refuse("issuing.refresh_ahead",
+                   "plus issuing.refresh_ahead_jitter must be at most 50m: tokens live one hour, "
+                   "and would be due again as soon as they come");
+  }
+  return settings;
+}
+
+LogSettings LoadLog(LoadContext& context) {
+  const config::v1::Log& log = context.config().log();
+  LogSettings settings;
+  switch (log.level()) {
+    case config::v1::LOG_LEVEL_DEBUG:
+      settings.level = LogLevel::kDebug;
+      break;
+    case config::v1::LOG_LEVEL_WARNING:
+      settings.level = LogLevel::kWarning;
+      break;
+    case config::v1::LOG_LEVEL_ERROR:
+      settings.level = LogLevel::kError;
+      break;
+    default:
+      settings.level = LogLevel::kInfo;
+  }
+  settings.cached_calls = log.cached_calls();
+  return settings;
+}
+
+ProtocolLimits LoadProtocol(LoadContext& context) {
+  const config::v1::Protocol& protocol = context.config().protocol();
+  ProtocolLimits limits;
+  limits.pre_send_lease = ToAbslDuration(protocol.pre_send_lease());
+  limits.sent_lease = ToAbslDuration(protocol.sent_lease());
+  limits.connect_timeout = ToAbslDuration(protocol.connect_timeout());
+  limits.response_timeout = ToAbslDuration(protocol.response_timeout());
+  limits.commit_budget = ToAbslDuration(protocol.commit_budget());
+  limits.clock_drift = ToAbslDuration(protocol.clock_drift());
+  limits.budget.clear();
+  for (int i = 0; i < protocol.budget_size(); ++i) {
+    const config::v1::BudgetWindow& window = protocol.budget(i);
+    const std::string path = absl::StrCat("protocol.budget[", i, "]");
+    if (window.sends() == 0 && !context.problems.Has(path + ".sends")) {
+      context.Refuse(path + ".sends", "is required: the sends that the window allows");
+    }
+    if (!window.has_length() && !context.problems.Has(path + ".length")) {
+      context.Refuse(path + ".length", "is required: the window's length");
+    }
+    limits.budget.push_back({window.sends(), ToAbslDuration(window.length())});
+  }
+  limits.background_reserve = protocol.background_reserve();
+  limits.failure_backoff.clear();
+  for (const auto& cooldown : protocol.failure_backoff()) {
+    limits.failure_backoff.push_back(ToAbslDuration(cooldown));
+  }
+  limits.throttle_cooldown = ToAbslDuration(protocol.throttle_cooldown());
+  if (!context.problems.Has("protocol")) {
+    if (const absl::Status status = limits.Validate(); !status.ok()) {
+      context.Refuse("protocol", std::string(status.message()));
+    }
+  }
+  return limits;
+}
+
+}  // namespace tokenbroker

@@ -1,0 +1,66 @@
+#ifndef TOKEN_BROKER_SERVER_CONSENT_CALLBACK_H_
+#define TOKEN_BROKER_SERVER_CONSENT_CALLBACK_H_
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/clock.h"
+#include "server/consent/consent_state.h"
+#include "server/issuing/grant_registrar.h"
+#include "server/issuing/refresher.h"
+#include "storage/sealing/keyring.h"
+
+namespace tokenbroker {
+
+// What the person who consented gets to see. Plain text; never holds a code, a state or a token.
+struct CallbackPage {
+  int http_status = 200;
+  std::string title;
+  std::string text;
+};
+
+// The page as HTML, escaped, without scripts, styles or links.
+std::string RenderHtml(const CallbackPage& page);
+// Headers that must go with it: its URL holds a code, which no cache and no referrer may see.
+const std::vector<std::pair<std::string, std::string>>& CallbackPageHeaders();
+
+// Decoded query parameters; a name may be there more than once.
+using CallbackParameters = std::multimap<std::string, std::string>;
+// Takes any text: "state=…&code=…&location=us&accounts-server=https%3A%2F%2F…&".
+CallbackParameters ParseCallbackQuery(std::string_view query);
+
+// The redirect URI's other end: takes what Zoho's consent page sends by way of the browser and
+// registers the grant that the state names. Everything in the parameters comes from the browser and
+// is believed only as far as the state's seal and the table of DCs go. Thread-safe.
+class ConsentCallback {
+ public:
+  struct Options {
+    std::string callback_url;  // as it was in the authorization request
+    // How long a browser waits: connecting, Zoho's answer and the first tries to store it.
+    absl::Duration timeout = absl::Seconds(20);
+  };
+
+  // What is borrowed must outlive this object.
+  ConsentCallback(Options options, const Keyring* state_keys, const ZohoSetup* setup,
+                  GrantRegistrar* registrar, Clock clock);
+
+  // Blocks until the grant is registered, or has failed to be, or for `timeout`. A reload of the
+  // page asks again for the same registration and spends nothing.
+  CallbackPage Handle(const CallbackParameters& parameters) const;
+
+ private:
+  const Options options_;
+  const Keyring* const state_keys_;
+  const ZohoSetup* const setup_;
+  GrantRegistrar* const registrar_;
+  const Clock clock_;
+};
+
+}  // namespace tokenbroker
+
+#endif  // TOKEN_BROKER_SERVER_CONSENT_CALLBACK_H_

@@ -1,0 +1,375 @@
+#include "server/issuing/grant_registrar.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/errors.h"
+#include "common/status_macros.h"
+#include "server/issuing/answer_once.h"
+
+namespace tokenbroker {
+namespace {
+
+constexpr absl::Duration kFirstPause = absl::Milliseconds(50);
+constexpr absl::Duration kLongestPause = absl::Seconds(1);
+constexpr absl::Duration kLongestWait = absl::Seconds(1);
+constexpr absl::Duration kDrainPoll = absl::Milliseconds(10);
+// How long a rejected code waits for another replica that was called with the same request id.
+constexpr absl::Duration kSiblingPoll = absl::Milliseconds(100);
+constexpr int kSiblingPolls = 10;
+
+RegisterRequest MakeRequest(const Registration& registration, GrantType type,
+                            const std::string& soid) {
+  RegisterRequest request;
+  request.key = registration.key;
+  request.attempt_id = registration.request_id.empty() ? NewAttemptId() : registration.request_id;
+  request.info.type = type;
+  request.info.dc = registration.dc;
+  request.info.scopes = registration.scopes;
+  request.info.soid = soid;
+  request.info.display_name = registration.display_name;
+  request.info.labels = registration.labels;
+  request.info.keep_warm = registration.keep_warm;
+  return request;
+}
+
+absl::Status NothingToCheck() { return absl::OkStatus(); }
+
+// Whether what `request` spends is what the grant itself refreshes with.
+bool IsOwnCredential(const GrantRecord& record, const TokenRequest& request) {
+  if (record.info.dc != request.dc.name) return false;
+  if (request.grant_type == TokenRequest::GrantType::kClientCredentials) {
+    return record.info.type == GrantType::kClientCredentials && record.info.soid == request.soid;
+  }
+  return record.info.type == GrantType::kRefreshToken &&
+         record.refresh_token == request.refresh_token;
+}
+
+bool WasRegisteredBy(const GrantRecord& record, const Registration& registration) {
+  return !registration.request_id.empty() &&
+         record.last_register_attempt == registration.request_id;
+}
+
+}  // namespace
+
+GrantRecord WithoutTokens(GrantRecord record) {
+  record.refresh_token = Secret();
+  record.access_token = Secret();
+  return record;
+}
+
+// A registration under way and all who wait for it.
+class GrantRegistrar::RegisterCall {
+ public:
+  // The callback gets the result, also when that is there already.
+  std::shared_ptr<AnswerOnce<Registered>> Add(RegisterCallback callback) {
+    auto answer = std::make_shared<AnswerOnce<Registered>>(std::move(callback));
+    MutexLock lock(mutex_);
+    waiting_.push_back(answer);
+    return answer;
+  }
+  // Whoever waits now.
+  void AnswerAll(const absl::StatusOr<Registered>& result) {
+    std::vector<std::shared_ptr<AnswerOnce<Registered>>> waiting;
+    {
+      MutexLock lock(mutex_);
+      waiting.swap(waiting_);
+    }
+    for (const auto& answer : waiting) answer->Call(result);
+  }
+
+ private:
+  Mutex mutex_;
+  std::vector<std::shared_ptr<AnswerOnce<Registered>>> waiting_ ABSL_GUARDED_BY(mutex_);
+};
+
+GrantRegistrar::GrantRegistrar(TokenStore* store, Refresher* refresher, Executor* executor,
+                               Clock clock, IssuingEvents* events)
+    : store_(store),
+      refresher_(refresher),
+      executor_(executor),
+      clock_(std::move(clock)),
+      events_(events) {}
+
+bool GrantRegistrar::Begin() {
+  // In this order: Drain looks at them in the other one.
+  ++running_;
+  if (!draining_) return true;
+  End();
+  return false;
+}
+
+absl::Status GrantRegistrar::Refusal() const {
+  return executor_->stopping() ? ShuttingDownError() : OverloadedError(absl::Seconds(1));
+}
+
+bool GrantRegistrar::JoinOrMake(const Registration& registration, RegisterCallback callback,
+                                absl::Duration deadline, std::shared_ptr<RegisterCall>& call) {
+  bool made = false;
+  {
+    MutexLock lock(mutex_);
+    std::weak_ptr<RegisterCall> none;
+    std::weak_ptr<RegisterCall>& known =
+        registration.request_id.empty()
+            ? none
+            : calls_[absl::StrCat(EncodeGrantKey(registration.key), registration.request_id)];
+    call = known.lock();
+    if (call == nullptr) {
+      made = true;
+      known = call = std::make_shared<RegisterCall>();
+    }
+    // Under the lock: a registration that ends takes its entry out before it answers.
+    executor_->RunAfter(deadline, [answer = call->Add(std::move(callback))] {
+      answer->Call(DeadlineExceededError());
+    });
+  }
+  return made;
+}
+
+void GrantRegistrar::Register(Registration registration, absl::Duration deadline,
+                              RegisterCallback callback) {
+  if (!Begin()) {
+    callback(ShuttingDownError());
+    return;
+  }
+  std::shared_ptr<RegisterCall> call;
+  if (!JoinOrMake(registration, std::move(callback), deadline, call)) {
+    End();
+    return;
+  }
+  const std::string id =
+      registration.request_id.empty()
+          ? ""
+          : absl::StrCat(EncodeGrantKey(registration.key), registration.request_id);
+  const auto finish = [this, call, id](const absl::StatusOr<Registered>& result) {
+    if (!id.empty()) {
+      MutexLock lock(mutex_);
+      calls_.erase(id);
+    }
+    call->AnswerAll(result);
+    End();
+  };
+  const std::string lane = absl::StrCat("dc:", registration.dc);
+  const bool accepted =
+      executor_->Run(lane, [this, call, finish, registration = std::move(registration)] {
+        finish(RegisterBlocking(registration, *call));
+      });
+  if (!accepted) finish(Refusal());
+}
+
+absl::StatusOr<Registered> GrantRegistrar::RegisterBlocking(const Registration& registration,
+                                                            RegisterCall& call) {
+  const absl::StatusOr<GrantRecord> existing = store_->Load(registration.key);
+  if (!existing.ok() && !absl::IsNotFound(existing.status())) return existing.status();
+  const GrantRecord* record = existing.ok() ? &*existing : nullptr;
+  if (record != nullptr && WasRegisteredBy(*record, registration)) {
+    return Registered{WithoutTokens(*record), /*replaced=*/false};
+  }
+  // A code is good once: it is not spent before there is a place for what it brings.
+  TB_RETURN_IF_ERROR(store_->CheckWritable());
+
+  if (const auto* code = std::get_if<CodeCredential>(&registration.credential)) {
+    return SpendCode(registration, *code, call);
+  }
+  if (const auto* import = std::get_if<ImportCredential>(&registration.credential)) {
+    return Import(registration, *import, record, call);
+  }
+  return SpendClientCredentials(
+      registration, std::get<ClientCredentialsCredential>(registration.credential), record, call);
+}
+
+std::optional<Registered> GrantRegistrar::AwaitSibling(const Registration& registration) {
+  if (registration.request_id.empty()) return std::nullopt;
+  for (int i = 0; i < kSiblingPolls && !executor_->stopping(); ++i) {
+    const absl::StatusOr<GrantRecord> record = store_->Load(registration.key);
+    if (record.ok() && WasRegisteredBy(*record, registration)) {
+      return Registered{WithoutTokens(*record), /*replaced=*/false};
+    }
+    executor_->Pause(kSiblingPoll);
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<Registered> GrantRegistrar::SpendCode(const Registration& registration,
+                                                     const CodeCredential& credential,
+                                                     RegisterCall& call) {
+  TB_ASSIGN_OR_RETURN(TokenRequest request,
+                      refresher_->PrepareRequest(registration.key.oauth_client, registration.dc));
+  request.grant_type = TokenRequest::GrantType::kAuthorizationCode;
+  request.code = credential.code;
+  request.redirect_uri = credential.redirect_uri;
+  request.code_verifier = credential.code_verifier;
+  Spent spent = refresher_->Spend(request, registration.key, NothingToCheck);
+  const MonotonicTime answered_at = clock_.monotonic();
+  TB_RETURN_IF_ERROR(spent.status);
+  if (spent.failure == FailureKind::kNeedsConsent) {
+    if (std::optional<Registered> sibling = AwaitSibling(registration)) return *sibling;
+    return AuthorizationCodeRejectedError(spent.reply.error);
+  }
+  if (spent.reply.refresh_token.empty()) return RefreshTokenMissingError();
+
+  RegisterRequest stored = MakeRequest(registration, GrantType::kRefreshToken, "");
+  stored.refresh_token = spent.reply.refresh_token;
+  stored.sends = 1;
+  return StoreUntilDone(std::move(stored), std::move(spent.reply), answered_at, call);
+}
+
+absl::StatusOr<Registered> GrantRegistrar::SpendClientCredentials(
+    const Registration& registration, const ClientCredentialsCredential& credential,
+    const GrantRecord* existing, RegisterCall& call) {
+  TB_ASSIGN_OR_RETURN(TokenRequest request,
+                      refresher_->PrepareRequest(registration.key.oauth_client, registration.dc));
+  request.grant_type = TokenRequest::GrantType::kClientCredentials;
+  request.scope = absl::StrJoin(registration.scopes, ",");
+  request.soid = credential.soid;
+  absl::StatusOr<Proof> proof = Prove(registration, existing, request);
+  if (ErrorReason(proof.status()) == "REFRESH_TOKEN_REJECTED") {
+    // There is no refresh token; what Zoho does not know is the org.
+    const std::string error = GetErrorDetail(proof.status())->metadata["zoho_error"];
+    return ClientRejectedError(registration.dc, registration.key.oauth_client, error,
+                               "the Self Client may not act for this soid");
+  }
+  TB_RETURN_IF_ERROR(proof.status());
+  RegisterRequest stored =
+      MakeRequest(registration, GrantType::kClientCredentials, credential.soid);
+  stored.sends = proof->sends;
+  return StoreUntilDone(std::move(stored), std::move(proof->reply), proof->answered_at, call);
+}
+
+absl::StatusOr<Registered> GrantRegistrar::Import(const Registration& registration,
+                                                  const ImportCredential& credential,
+                                                  const GrantRecord* existing, RegisterCall& call) {
+  TB_ASSIGN_OR_RETURN(TokenRequest request,
+                      refresher_->PrepareRequest(registration.key.oauth_client, registration.dc));
+  request.grant_type = TokenRequest::GrantType::kRefreshToken;
+  request.refresh_token = credential.refresh_token;
+  TB_ASSIGN_OR_RETURN(Proof proof, Prove(registration, existing, request));
+
+  RegisterRequest stored = MakeRequest(registration, GrantType::kRefreshToken, "");
+  stored.refresh_token =
+      proof.reply.refresh_token.empty() ? credential.refresh_token : proof.reply.refresh_token;
+  stored.sends = proof.sends;
+  return StoreUntilDone(std::move(stored), std::move(proof.reply), proof.answered_at, call);
+}
+
+absl::StatusOr<GrantRegistrar::Proof> GrantRegistrar::Prove(const Registration& registration,
+                                                            const GrantRecord* existing,
+                                                            const TokenRequest& request) {
+  const GrantKey& key = registration.key;
+  const std::string attempt_id = NewAttemptId();
+  // A living grant may hold this very credential: its own lease keeps the two apart, its budget
+  // counts both, and it is replaced only when Zoho has honoured the new one.
+  std::optional<AcquireResult> lease;
+  MonotonicTime acquired_at;
+  if (existing != nullptr && existing->state == GrantState::kActive) {
+    TB_ASSIGN_OR_RETURN(lease, AcquireLease(key, existing->generation, attempt_id, acquired_at));
+  }
+  const auto check = [&]() -> absl::Status {
+    if (!lease) return absl::OkStatus();
+    return refresher_->CheckBeforeSend(acquired_at, key, attempt_id, lease->epoch);
+  };
+  Spent spent = refresher_->Spend(request, key, check);
+  const MonotonicTime answered_at = clock_.monotonic();
+  if (spent.failure == FailureKind::kNone) {
+    // Under the lease it was journalled before it was sent.
+    return Proof{std::move(spent.reply), answered_at, lease ? 0 : 1};
+  }
+  if (lease) {
+    FailureKind kind = spent.failure;
+    if (!IsOwnCredential(lease->record, request)) {
+      // What Zoho thinks of another credential says nothing about the stored one.
+      kind = FailureKind::kNotSent;
+    } else if (kind == FailureKind::kNeedsConsent && lease->previous_ambiguous) {
+      kind = FailureKind::kDoubtedInvalid;
+    }
+    // Not recorded: the lease ends by itself.
+    store_->Fail({key, attempt_id, lease->epoch, lease->record.generation, kind, spent.reply.error})
+        .status()
+        .IgnoreError();
+  }
+  if (!spent.status.ok()) return spent.status;
+  return RefreshTokenRejectedError(spent.reply.error);
+}
+
+absl::StatusOr<std::optional<AcquireResult>> GrantRegistrar::AcquireLease(
+    const GrantKey& key, int64_t generation, const std::string& attempt_id,
+    MonotonicTime& acquired_at) {
+  const ProtocolLimits& limits = refresher_->limits();
+  const MonotonicTime give_up = clock_.monotonic() + limits.pre_send_lease + limits.sent_lease;
+  while (true) {
+    if (executor_->stopping()) return ShuttingDownError();
+    acquired_at = clock_.monotonic();
+    TB_ASSIGN_OR_RETURN(AcquireResult lease,
+                        store_->Acquire({key, attempt_id, generation, Purpose::kCaller}));
+    switch (lease.outcome) {
+      case AcquireResult::Outcome::kGranted:
+        return std::optional<AcquireResult>(std::move(lease));
+      case AcquireResult::Outcome::kBusy:
+        if (acquired_at >= give_up) return GrantChangedError();
+        store_->WaitForChange(key, generation,
+                              std::min({lease.wait, give_up - acquired_at, kLongestWait}));
+        break;
+      case AcquireResult::Outcome::kFresh:
+        // Refreshed by somebody else in the meantime: from there, then.
+        generation = lease.record.generation;
+        break;
+      case AcquireResult::Outcome::kCooldown:
+        return refresher_->CooldownError(lease.record, lease.wait);
+      case AcquireResult::Outcome::kBudget:
+        return MintBudgetExhaustedError(lease.wait);
+      case AcquireResult::Outcome::kNeedsConsent:
+      case AcquireResult::Outcome::kRevoked:
+      case AcquireResult::Outcome::kNotFound:
+        return std::optional<AcquireResult>();
+    }
+  }
+}
+
+absl::StatusOr<Registered> GrantRegistrar::StoreUntilDone(RegisterRequest request, TokenReply reply,
+                                                          MonotonicTime answered_at,
+                                                          RegisterCall& call) {
+  if (!reply.scopes.empty()) request.info.scopes = reply.scopes;
+  request.tokens.emplace();
+  request.tokens->access_token = std::move(reply.access_token);
+  request.tokens->api_domain = reply.api_domain;
+  if (events_->on_commit_pending) events_->on_commit_pending(+1);
+  absl::StatusOr<RegisterResult> result;
+  for (absl::Duration pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
+    const absl::Duration age = clock_.monotonic() - answered_at;
+    request.tokens->lifetime = std::max(reply.lifetime - age, absl::ZeroDuration());
+    result = store_->Register(request);
+    if (result.ok() || executor_->stopping()) break;
+    // Whoever waits is told; the tokens are not dropped.
+    if (clock_.monotonic() - answered_at > refresher_->limits().commit_budget) {
+      call.AnswerAll(result.status());
+    }
+    executor_->Pause(pause);
+  }
+  if (events_->on_commit_pending) events_->on_commit_pending(-1);
+  if (!result.ok()) return result.status();
+  if (events_->on_refresh) {
+    RefreshEvent event;
+    event.key = request.key;
+    event.dc = request.info.dc;
+    event.purpose = "register";
+    event.outcome = "registered";
+    event.version = result->record.generation;
+    events_->on_refresh(event);
+  }
+  return Registered{WithoutTokens(std::move(result->record)),
+                    result->outcome == RegisterResult::Outcome::kReplaced};
+}
+
+bool GrantRegistrar::Drain(absl::Duration timeout) {
+  draining_ = true;
+  const MonotonicTime until = clock_.monotonic() + timeout;
+  while (running_ > 0) {
+    if (clock_.monotonic() >= until || executor_->stopping()) return false;
+    executor_->Pause(kDrainPoll);
+  }
+  return true;
+}
+
+}  // namespace tokenbroker

@@ -1,0 +1,153 @@
+#ifndef TOKEN_BROKER_SERVER_ISSUING_GRANT_REGISTRAR_H_
+#define TOKEN_BROKER_SERVER_ISSUING_GRANT_REGISTRAR_H_
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "clients/zoho/accounts_server.h"
+#include "clients/zoho/oauth_client.h"
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/mutex.h"
+#include "server/issuing/executor.h"
+#include "server/issuing/issuing_events.h"
+#include "server/issuing/refresher.h"
+#include "storage/token_store.h"
+
+namespace tokenbroker {
+
+// What a consent gave.
+struct CodeCredential {
+  Secret code;
+  std::string redirect_uri;             // "" for a Self Client
+  std::optional<Secret> code_verifier;  // PKCE
+};
+struct ImportCredential {
+  Secret refresh_token;
+};
+struct ClientCredentialsCredential {
+  std::string soid;
+};
+
+struct Registration {
+  GrantKey key;
+  std::string dc;
+  std::variant<CodeCredential, ImportCredential, ClientCredentialsCredential> credential;
+  // As asked for (client credentials, consent) or as the caller knows them (imports). Zoho's own
+  // word in the reply wins.
+  std::vector<std::string> scopes;
+  std::string display_name;
+  std::map<std::string, std::string> labels;
+  bool keep_warm = false;
+  std::string request_id;  // "": made up
+};
+
+GrantRecord WithoutTokens(GrantRecord record);
+
+struct Registered {
+  GrantRecord record;  // without tokens
+  bool replaced = false;
+};
+
+struct Revoked {
+  GrantRecord record;  // without tokens
+  bool revoked_at_zoho = false;
+};
+
+// Registers and revokes grants. Thread-safe; the work runs on the executor's lanes.
+class GrantRegistrar {
+ public:
+  using RegisterCallback = std::function<void(absl::StatusOr<Registered>)>;
+  using RevokeCallback = std::function<void(absl::StatusOr<Revoked>)>;
+
+  // Everything is borrowed and must outlive the registrar, which must outlive the executor's
+  // shutdown.
+  GrantRegistrar(TokenStore* store, Refresher* refresher, Executor* executor, Clock clock,
+                 IssuingEvents* events);
+
+  // Spends the credential at Zoho and stores what comes back. Checks before spending that the
+  // client, its secret for the DC and the DC are configured and that the store can be written;
+  // after spending, keeps retrying the store until the grant is stored, also when the caller has
+  // left. A grant that is alive is replaced only by one that Zoho has honoured. The credential that
+  // a living grant holds already is spent under its lease and out of its budget.
+  //
+  // Calls with one request id (and key) are one registration, also when they come at the same time:
+  // all get its result.
+  //
+  // `callback` is called exactly once, at the latest after `deadline`. Errors: those of the RPC.
+  void Register(Registration registration, absl::Duration deadline, RegisterCallback callback);
+
+  // Revokes in the store first, so that no replica issues any more, then at Zoho; whoever's
+  // deadline comes in between is told what was done until then. NOT_FOUND ORG_NOT_FOUND;
+  // UNAVAILABLE STORE_UNAVAILABLE.
+  void Revoke(const GrantKey& key, absl::Duration deadline, RevokeCallback callback);
+
+  // Refuses new work (SHUTTING_DOWN) and waits until that under way has ended, at most `timeout`.
+  bool Drain(absl::Duration timeout);
+
+ private:
+  class RegisterCall;
+  class RevokeCall;
+  // A credential that Zoho has honoured.
+  struct Proof {
+    TokenReply reply;
+    MonotonicTime answered_at;
+    int sends = 1;  // that the store has not counted yet
+  };
+
+  // False: no more work is taken on. True: End is to be called when it is done.
+  bool Begin();
+  void End() { --running_; }
+  absl::Status Refusal() const;
+
+  // Adds the caller to the registration under way with this request id, or makes one: then true.
+  bool JoinOrMake(const Registration& registration, RegisterCallback callback,
+                  absl::Duration deadline, std::shared_ptr<RegisterCall>& call);
+  absl::StatusOr<Registered> RegisterBlocking(const Registration& registration, RegisterCall& call);
+  absl::StatusOr<Registered> SpendCode(const Registration& registration,
+                                       const CodeCredential& credential, RegisterCall& call);
+  absl::StatusOr<Registered> SpendClientCredentials(const Registration& registration,
+                                                    const ClientCredentialsCredential& credential,
+                                                    const GrantRecord* existing,
+                                                    RegisterCall& call);
+  absl::StatusOr<Registered> Import(const Registration& registration,
+                                    const ImportCredential& credential, const GrantRecord* existing,
+                                    RegisterCall& call);
+  // `existing` may be null. REFRESH_TOKEN_REJECTED where Zoho calls the credential dead.
+  absl::StatusOr<Proof> Prove(const Registration& registration, const GrantRecord* existing,
+                              const TokenRequest& request);
+  // nullopt: there is no living grant any more.
+  absl::StatusOr<std::optional<AcquireResult>> AcquireLease(const GrantKey& key, int64_t generation,
+                                                            const std::string& attempt_id,
+                                                            MonotonicTime& acquired_at);
+  absl::StatusOr<Registered> StoreUntilDone(RegisterRequest request, TokenReply reply,
+                                            MonotonicTime answered_at, RegisterCall& call);
+  // Another replica may be storing what the same request id has spent.
+  std::optional<Registered> AwaitSibling(const Registration& registration);
+
+  void RevokeInStore(const GrantKey& key, const std::shared_ptr<RevokeCall>& call);
+
+  TokenStore* const store_;
+  Refresher* const refresher_;
+  Executor* const executor_;
+  const Clock clock_;
+  IssuingEvents* const events_;
+  std::atomic<bool> draining_{false};
+  std::atomic<int> running_{0};
+  Mutex mutex_;
+  // By key and request id.
+  std::map<std::string, std::weak_ptr<RegisterCall>> calls_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace tokenbroker
+
+#endif  // TOKEN_BROKER_SERVER_ISSUING_GRANT_REGISTRAR_H_

@@ -1,0 +1,85 @@
+#ifndef TOKEN_BROKER_SERVER_ISSUING_THREAD_EXECUTOR_H_
+#define TOKEN_BROKER_SERVER_ISSUING_THREAD_EXECUTOR_H_
+
+#include <atomic>
+#include <deque>
+#include <map>
+#include <memory>
+#include <queue>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "common/clock.h"
+#include "common/mutex.h"
+#include "server/issuing/executor.h"
+
+namespace tokenbroker {
+
+// The executor of the running service: a pool of threads and a bounded queue per lane, and one
+// thread for what is due later. Threads of a lane are started as they are needed.
+class ThreadExecutor final : public Executor {
+ public:
+  struct Options {
+    int threads_per_lane = 32;
+    int queue_per_lane = 20'000;
+  };
+
+  ThreadExecutor(Options options, Clock clock);
+  // Shuts down.
+  ~ThreadExecutor() override;
+
+  bool Run(std::string_view lane, Task task) override;
+  void RunAfter(absl::Duration delay, Task task) override;
+  void Pause(absl::Duration duration) override;
+  bool stopping() const override { return stopping_.load(std::memory_order_relaxed); }
+
+  // Lets running tasks end, drops the waiting ones, joins all threads. Whatever tasks refer to may
+  // be destroyed afterwards. Idempotent. Not from a task.
+  void Shutdown();
+
+  // Tasks that wait, per lane.
+  std::map<std::string, int> queue_lengths() const;
+
+ private:
+  struct Lane {
+    Mutex mutex;
+    CondVar wake;
+    std::deque<Task> queue ABSL_GUARDED_BY(mutex);
+    int idle ABSL_GUARDED_BY(mutex) = 0;
+    std::vector<std::thread> threads ABSL_GUARDED_BY(mutex);
+  };
+  struct Due {
+    MonotonicTime when;
+    uint64_t order;
+    std::shared_ptr<Task> task;
+    bool operator>(const Due& other) const {
+      return when != other.when ? when > other.when : order > other.order;
+    }
+  };
+
+  void Work(Lane& lane);
+  void Watch();
+
+  const Options options_;
+  const Clock clock_;
+  std::atomic<bool> stopping_{false};
+
+  mutable Mutex lanes_mutex_;
+  std::map<std::string, std::unique_ptr<Lane>, std::less<>> lanes_ ABSL_GUARDED_BY(lanes_mutex_);
+
+  Mutex timer_mutex_;
+  CondVar timer_wake_;
+  std::priority_queue<Due, std::vector<Due>, std::greater<Due>> due_ ABSL_GUARDED_BY(timer_mutex_);
+  uint64_t next_order_ ABSL_GUARDED_BY(timer_mutex_) = 0;
+  std::thread timer_;
+
+  Mutex pause_mutex_;
+  CondVar pause_wake_;
+};
+
+}  // namespace tokenbroker
+
+#endif  // TOKEN_BROKER_SERVER_ISSUING_THREAD_EXECUTOR_H_

@@ -1,0 +1,403 @@
+// The composition root: makes the parts, introduces them to each other, waits for the signal to
+// end, and takes them apart in the order that loses nothing.
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "clients/zoho/curl_accounts_server.h"
+#include "common/errors.h"
+#include "common/status_macros.h"
+#include "server/config/command_line.h"
+#include "server/config/settings.h"
+#include "server/consent/authorization_url.h"
+#include "server/consent/callback.h"
+#include "server/issuing/grant_registrar.h"
+#include "server/issuing/org_directory.h"
+#include "server/issuing/refresher.h"
+#include "server/issuing/thread_executor.h"
+#include "server/issuing/token_issuer.h"
+#include "server/ops/http_listener.h"
+#include "server/ops/log.h"
+#include "server/ops/metrics.h"
+#include "server/rpc/grpc_server.h"
+#include "server/rpc/token_service.h"
+#include "storage/observed_token_store.h"
+#include "storage/redis/redis_token_store.h"
+#include "storage/sealing/keyring.h"
+#include "storage/sealing/sealing_token_store.h"
+#include "storage/sqlite/sqlite_token_store.h"
+
+namespace tokenbroker {
+namespace {
+
+// How often the store is looked at: while it is well, and while it is not.
+constexpr absl::Duration kStoreCheck = absl::Seconds(5);
+constexpr absl::Duration kStoreCheckWhileDown = absl::Milliseconds(500);
+
+// --- What operators see
+// ------------------------------------------------------------------------------
+
+void LogCall(EventLog& log, bool cached_calls, const CallEvent& call) {
+  const bool from_cache = call.source == "cache";
+  if (from_cache && !cached_calls) return;
+  const LogLevel level = call.internal_error.empty() ? LogLevel::kInfo : LogLevel::kError;
+  if (!log.IsEnabled(level)) return;
+  log.Event(level, "call",
+            {{"rpc", call.rpc},
+             {"org_id", call.org_id},
+             {"environment", call.environment},
+             {"oauth_client", call.oauth_client},
+             {"code", call.code},
+             {"reason", call.reason},
+             {"source", call.source},
+             {"latency_ms", call.latency},
+             {"peer", from_cache ? std::string() : call.Peer()},
+             {"internal_error", call.internal_error}});
+}
+
+LogLevel LevelOf(std::string_view outcome) {
+  for (const std::string_view quiet : {"fresh", "busy", "cooldown", "budget", "breaker_open"}) {
+    if (outcome == quiet) return LogLevel::kDebug;
+  }
+  for (const std::string_view well : {"refreshed", "registered", "revoked", "success"}) {
+    if (outcome == well) return LogLevel::kInfo;
+  }
+  return LogLevel::kWarning;
+}
+
+IssuingEvents MakeEvents(EventLog& log, Metrics& metrics) {
+  IssuingEvents events;
+  events.on_refresh = [&log, &metrics](const RefreshEvent& event) {
+    metrics.RefreshEnded(event.dc, event.purpose, event.outcome, event.sent, event.latency);
+    log.Event(LevelOf(event.outcome), "refresh",
+              {{"org_id", event.key.org_id},
+               {"environment", EnvironmentName(event.key.environment)},
+               {"oauth_client", event.key.oauth_client},
+               {"dc", event.dc},
+               {"purpose", event.purpose},
+               {"outcome", event.outcome},
+               {"error", event.error},
+               {"version", event.version},
+               {"sent", event.sent},
+               {"latency_ms", event.latency}});
+  };
+  events.on_commit_pending = [&metrics](int change) {
+    metrics.Add(Metric::kCommitsPending, {}, change);
+  };
+  events.on_breaker = [&log, &metrics](std::string_view dc, std::string_view state) {
+    metrics.BreakerChanged(dc, state);
+    log.Event(LogLevel::kWarning, "circuit_breaker", {{"dc", dc}, {"state", state}});
+  };
+  return events;
+}
+
+// --- The parts
+// -----------------------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<TokenStore>> OpenStore(const Settings& settings,
+                                                      const Clock& clock) {
+  std::unique_ptr<TokenStore> store;
+  if (settings.store.sqlite) {
+    SqliteTokenStore::Options options;
+    options.path = settings.store.sqlite->path;
+    options.busy_timeout = settings.store.sqlite->busy_timeout;
+    options.limits = settings.protocol;
+    options.clock = clock;
+    TB_ASSIGN_OR_RETURN(store, SqliteTokenStore::Create(std::move(options)));
+  } else {
+    const RedisSettings& redis = *settings.store.redis;
+    RedisTokenStore::Options options;
+    options.host = redis.host;
+    options.port = static_cast<uint16_t>(redis.port);
+    options.username = redis.username;
+    if (redis.password) {
+      options.password = [password = *redis.password]() -> absl::StatusOr<Secret> {
+        return password;
+      };
+    }
+    options.database = redis.database;
+    options.key_prefix = redis.key_prefix;
+    options.replica_acks = redis.replica_acks;
+    options.replica_ack_timeout = redis.replica_ack_timeout;
+    options.pool_size = redis.pool_size;
+    options.command_timeout = redis.command_timeout;
+    options.connect_timeout = redis.connect_timeout;
+    options.limits = settings.protocol;
+    TB_ASSIGN_OR_RETURN(store, RedisTokenStore::Create(std::move(options)));
+  }
+  if (!settings.store.keyring.empty()) {
+    std::vector<SealingKey> keys;
+    for (const SealingKeySettings& key : settings.store.keyring) keys.push_back({key.id, key.key});
+    TB_ASSIGN_OR_RETURN(Keyring keyring, Keyring::Create(std::move(keys)));
+    store = std::make_unique<SealingTokenStore>(std::move(store), std::move(keyring));
+  }
+  return store;
+}
+
+TokenIssuer::Options IssuerOptions(const IssuingSettings& issuing) {
+  TokenIssuer::Options options;
+  options.refresh_ahead = issuing.refresh_ahead;
+  options.refresh_ahead_jitter = issuing.refresh_ahead_jitter;
+  options.forced_refresh = issuing.forced_refresh;
+  options.min_lifetime = issuing.min_lifetime;
+  options.unheard_recheck = issuing.unheard_recheck;
+  options.cache_entries = issuing.cache_entries;
+  return options;
+}
+
+GrpcServer::Options ListenerOptions(const GrpcSettings& grpc, grpc::Service* service) {
+  GrpcServer::Options options;
+  options.listen = grpc.listen;
+  options.services = {service};
+  if (grpc.tls) {
+    options.tls = GrpcServer::Tls{grpc.tls->cert_chain_pem, grpc.tls->private_key_pem,
+                                  grpc.tls->client_ca_pem};
+  }
+  options.max_request_bytes = grpc.max_request_bytes;
+  options.max_concurrent_streams = grpc.max_concurrent_streams;
+  options.max_connection_age = grpc.max_connection_age;
+  options.max_connection_age_grace = grpc.max_connection_age_grace;
+  options.keepalive_time = grpc.keepalive_time;
+  options.keepalive_timeout = grpc.keepalive_timeout;
+  options.memory_quota_mib = grpc.memory_quota_mib;
+  return options;
+}
+
+// "127.0.0.1:0" and the port that it became.
+std::string WithPort(const std::string& listen, int port) {
+  return absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
+}
+
+HttpPage CallbackOf(const ConsentCallback& callback) {
+  return [&callback](const HttpRequest& request) {
+    const CallbackPage page = callback.Handle(request.parameters);
+    HttpResponse response;
+    response.status = page.http_status;
+    response.content_type = "text/html; charset=utf-8";
+    response.body = RenderHtml(page);
+    response.headers = CallbackPageHeaders();
+    return response;
+  };
+}
+
+// Waits for one of `signals`, at most `timeout`. 0: none came.
+int WaitForSignal(const sigset_t& signals, absl::Duration timeout) {
+  const timespec wait = absl::ToTimespec(timeout);
+  const int signal = sigtimedwait(&signals, nullptr, &wait);
+  return signal > 0 ? signal : 0;
+}
+
+// --- The service
+// ---------------------------------------------------------------------------------------
+
+int Fail(EventLog& log, std::string_view what, const absl::Status& status) {
+  log.Event(LogLevel::kError, "cannot_start",
+            {{"part", what}, {"error", std::string(status.message())}});
+  return EXIT_FAILURE;
+}
+
+int Serve(const Settings& settings, const sigset_t& signals) {
+  const Clock clock = Clock::System();
+  EventLog::Options log_options;
+  log_options.level = settings.log.level;
+  EventLog log(std::move(log_options));
+  Metrics metrics(ProgramVersion());
+  IssuingEvents events = MakeEvents(log, metrics);
+
+  absl::StatusOr<std::unique_ptr<TokenStore>> opened = OpenStore(settings, clock);
+  if (!opened.ok()) return Fail(log, "store", opened.status());
+  const auto observe = [&metrics](std::string_view operation, const absl::Status& status,
+                                  absl::Duration latency) {
+    metrics.StoreOperationEnded(operation, status, latency);
+  };
+  ObservedTokenStore store(*std::move(opened), observe, clock);
+  CurlAccountsServer::Options accounts_options;
+  accounts_options.allow_plaintext_loopback = settings.zoho.allow_plaintext_loopback;
+  accounts_options.ca_file = settings.zoho.ca_file;
+  accounts_options.user_agent = settings.zoho.user_agent;
+  const auto accounts = CurlAccountsServer::Create(std::move(accounts_options));
+  if (!accounts.ok()) return Fail(log, "zoho", accounts.status());
+
+  // Issuing. The executor is shut down below, before what its tasks refer to goes.
+  const ZohoSetup setup{settings.data_centers, settings.oauth_clients};
+  ThreadExecutor executor({settings.issuing.lane_threads, settings.issuing.lane_queue}, clock);
+  Refresher refresher(settings.protocol,
+                      {settings.issuing.breaker_failures, settings.issuing.breaker_open}, &setup,
+                      &store, accounts->get(), &executor, clock, &events);
+  TokenIssuer issuer(IssuerOptions(settings.issuing), &store, &refresher, &executor, clock);
+  GrantRegistrar registrar(&store, &refresher, &executor, clock, &events);
+  OrgDirectory directory(&store, &executor);
+
+  // Consent.
+  std::optional<Keyring> state_keys;
+  std::optional<AuthorizationUrls> authorization_urls;
+  std::optional<ConsentCallback> callback;
+  if (settings.consent) {
+    absl::StatusOr<Keyring> keys = Keyring::Create({{"state", settings.consent->state_key}});
+    if (!keys.ok()) return Fail(log, "consent", keys.status());
+    state_keys = *std::move(keys);
+    authorization_urls.emplace(AuthorizationUrls::Options{settings.consent->callback_url,
+                                                          settings.consent->state_lifetime},
+                               &*state_keys, &setup, clock);
+    ConsentCallback::Options callback_options;
+    callback_options.callback_url = settings.consent->callback_url;
+    callback.emplace(std::move(callback_options), &*state_keys, &setup, &registrar, clock);
+  }
+
+  // The gRPC edge.
+  TokenServiceEdge::Options edge_options;
+  edge_options.issuer = &issuer;
+  edge_options.registrar = &registrar;
+  edge_options.directory = &directory;
+  edge_options.setup = &setup;
+  edge_options.authorization_urls = authorization_urls ? &*authorization_urls : nullptr;
+  edge_options.clock = clock;
+  edge_options.default_deadline = settings.issuing.default_deadline;
+  edge_options.default_min_lifetime = settings.issuing.min_lifetime;
+  edge_options.refresh_ahead = settings.issuing.refresh_ahead;
+  edge_options.on_call = [&log, &metrics,
+                          cached = settings.log.cached_calls](const CallEvent& call) {
+    metrics.CallAnswered(call.rpc, call.code, call.reason, call.source, call.latency);
+    LogCall(log, cached, call);
+  };
+  TokenServiceEdge edge(std::move(edge_options));
+  const auto server = GrpcServer::Create(ListenerOptions(settings.grpc, edge.service()));
+  if (!server.ok()) return Fail(log, "grpc", server.status());
+
+  // The HTTP listeners.
+  std::atomic<bool> draining{false};
+  std::atomic<bool> store_well{false};
+  // A replica with something in its cache is of use while the store is away.
+  const auto serving = [&] { return !draining && (store_well || issuer.cached() > 0); };
+  const auto readiness = [&] {
+    return Readiness{serving(),
+                     absl::StrCat("{\"store\":\"", store_well ? "ok" : "unavailable",
+                                  "\",\"draining\":", draining ? "true" : "false", "}\n")};
+  };
+  metrics.ProvideValue(Metric::kCacheEntries, [&] { return issuer.cached(); });
+  metrics.ProvideValue(Metric::kFlightsInProgress, [&] { return issuer.flights(); });
+  metrics.ProvideValue(Metric::kStoreSubscribed,
+                       [&] { return store.subscription_session() != 0 ? 1 : 0; });
+  metrics.ProvideValue(Metric::kLogLinesDropped, [&] { return log.dropped(); });
+  metrics.Provide(Metric::kLaneQueueLength, [&] {
+    Metrics::Samples samples;
+    for (const auto& [lane, length] : executor.queue_lengths()) {
+      samples.push_back({{lane}, static_cast<double>(length)});
+    }
+    return samples;
+  });
+  std::map<std::string, HttpPage> pages = {{"/livez", LivePage()},
+                                           {"/readyz", ReadyPage(readiness, &metrics)},
+                                           {"/metrics", MetricsPage(&metrics)}};
+  std::map<std::string, HttpPage> callback_pages;
+  if (callback) callback_pages[settings.consent->callback_path] = CallbackOf(*callback);
+  const bool own_callback_listener = callback && !settings.ops.callback_listen.empty();
+  if (!own_callback_listener) pages.insert(callback_pages.begin(), callback_pages.end());
+  HttpListener::Options ops_options;
+  ops_options.listen = settings.ops.listen;
+  ops_options.metrics = &metrics;
+  const auto ops = HttpListener::Create(ops_options, std::move(pages));
+  if (!ops.ok()) return Fail(log, "ops", ops.status());
+  std::unique_ptr<HttpListener> callback_listener;
+  if (own_callback_listener) {
+    ops_options.listen = settings.ops.callback_listen;
+    auto listener = HttpListener::Create(ops_options, std::move(callback_pages));
+    if (!listener.ok()) return Fail(log, "callback", listener.status());
+    callback_listener = *std::move(listener);
+  }
+
+  // Serve, with an eye on the store, until told to stop.
+  issuer.StartKeepingWarm();
+  bool announced = false;
+  int signal = 0;
+  while (signal == 0) {
+    const absl::Status writable = store.CheckWritable();
+    if (writable.ok() != store_well || !announced) {
+      log.Event(writable.ok() ? LogLevel::kInfo : LogLevel::kError, "store",
+                {{"available", writable.ok()}, {"error", std::string(writable.message())}});
+    }
+    store_well = writable.ok();
+    (*server)->SetServing(serving());
+    if (!announced) {
+      announced = true;
+      const std::string grpc_address = WithPort(settings.grpc.listen, (*server)->port());
+      const std::string ops_address = WithPort(settings.ops.listen, (*ops)->port());
+      log.Event(LogLevel::kInfo, "serving",
+                {{"grpc", grpc_address}, {"ops", ops_address}, {"version", ProgramVersion()}});
+      // For whoever asked for port 0.
+      std::cout << "{\"grpc\":\"" << grpc_address << "\",\"ops\":\"" << ops_address << "\"}"
+                << std::endl;
+    }
+    signal = WaitForSignal(signals, store_well ? kStoreCheck : kStoreCheckWhileDown);
+  }
+
+  // Nothing that Zoho gave may be lost: calls first, then the work that they left behind.
+  const MonotonicTime until = clock.monotonic() + settings.grpc.drain_timeout;
+  const auto left = [&] { return std::max(until - clock.monotonic(), absl::ZeroDuration()); };
+  draining = true;
+  log.Event(LogLevel::kInfo, "draining", {{"signal", signal}});
+  (*server)->Shutdown(left());
+  const bool issued = issuer.Drain(left());
+  const bool registered = registrar.Drain(left());
+  if (callback_listener != nullptr) callback_listener->Stop();
+  (*ops)->Stop();
+  executor.Shutdown();
+  log.Event(issued && registered ? LogLevel::kInfo : LogLevel::kError, "stopped",
+            {{"refreshes_finished", issued}, {"registrations_finished", registered}});
+  return issued && registered ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int Main(const std::vector<std::string>& arguments) {
+  // hiredis writes to sockets that the server may have closed.
+  ::signal(SIGPIPE, SIG_IGN);
+  // Before the first thread: all of them inherit it, and only the main one waits for the signals.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  const absl::StatusOr<CommandLine> line = ParseCommandLine(arguments, ProcessEnvironment());
+  if (!line.ok()) {
+    std::cerr << line.status().message() << '\n';
+    return 2;
+  }
+  if (line->action == CommandLine::Action::kPrintHelp) {
+    std::cout << HelpText();
+    return EXIT_SUCCESS;
+  }
+  if (line->action == CommandLine::Action::kPrintVersion) {
+    std::cout << "token-broker " << ProgramVersion() << '\n';
+    return EXIT_SUCCESS;
+  }
+  const absl::StatusOr<Settings> settings = LoadSettings(*line, ReadFileFromDisk);
+  if (!settings.ok()) {
+    std::cerr << settings.status().message() << '\n';
+    return 2;
+  }
+  switch (line->action) {
+    case CommandLine::Action::kPrintConfig:
+      std::cout << settings->effective_yaml;
+      return EXIT_SUCCESS;
+    case CommandLine::Action::kValidateConfig:
+      std::cout << "the configuration is valid\n";
+      return EXIT_SUCCESS;
+    default:
+      return Serve(*settings, signals);
+  }
+}
+
+}  // namespace
+}  // namespace tokenbroker
+
+int main(int argc, char** argv) {
+  return tokenbroker::Main(std::vector<std::string>(argv + 1, argv + argc));
+}
