@@ -1,0 +1,228 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace tokenbroker {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct SourceFile {
+  std::string path;  // relative to the tree
+  std::vector<std::string> includes;
+  int lines = 0;
+};
+
+bool IsSource(const fs::path& path) {
+  return path.extension() == ".cc" || path.extension() == ".h";
+}
+
+const std::vector<SourceFile>& Tree() {
+  static const auto* const files = [] {
+    auto* found = new std::vector<SourceFile>();
+    const fs::path root = TB_SOURCE_DIR;
+    for (const char* folder : {"common", "storage", "clients", "server", "tests", "bench"}) {
+      for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
+        const std::string path = fs::relative(entry.path(), root).string();
+        if (!entry.is_regular_file() || !IsSource(entry.path()) ||
+            absl::StrContains(path, "node_modules")) {
+          continue;
+        }
+        SourceFile file{path};
+        std::ifstream in(entry.path());
+        for (std::string line; std::getline(in, line); ++file.lines) {
+          if (!absl::StartsWith(line, "#include ")) continue;
+          const size_t open = line.find_first_of("\"<");
+          const size_t close = line.find_first_of("\">", open + 1);
+          file.includes.push_back(line.substr(open + 1, close - open - 1));
+        }
+        found->push_back(std::move(file));
+      }
+    }
+    return found;
+  }();
+  return *files;
+}
+
+// server/main.cc is the composition root and may see everything.
+bool IsRoot(const std::string& path) { return path == "server/main.cc"; }
+
+// What each room may include of this project, besides itself.
+const std::map<std::string, std::set<std::string>>& Allowed() {
+  static const auto* const rooms = new std::map<std::string, std::set<std::string>>{
+      {"common/", {}},
+      {"clients/zoho/", {"common/"}},
+      {"storage/redis/", {"common/", "storage/*"}},
+      {"storage/sqlite/", {"common/", "storage/*"}},
+      {"storage/sealing/", {"common/", "storage/*"}},
+      {"storage/", {"common/"}},
+      {"server/issuing/", {"common/", "storage/*", "clients/zoho/"}},
+      {"server/consent/",
+       {"common/", "storage/*", "storage/sealing/", "clients/zoho/", "server/issuing/"}},
+      {"server/config/",
+       {"common/", "storage/*", "clients/zoho/", "storage/sealing/", "server/ops/log_level.h",
+        "tokenbroker/config/"}},
+      {"server/ops/", {"common/"}},
+      {"server/rpc/",
+       {"common/", "storage/*", "clients/zoho/", "server/issuing/", "server/consent/",
+        "tokenbroker/v1/", "google/rpc/", "grpc/health/"}},
+      {"tests/zoho_simulator/", {"common/"}},
+      {"tests/e2e/",
+       {"common/", "tests/testing/", "tests/zoho_simulator/", "tokenbroker/v1/", "google/rpc/",
+        "grpc/health/"}},
+  };
+  return *rooms;
+}
+
+bool IsOwn(const std::string& include) {
+  for (const char* prefix : {"common/", "storage/", "clients/", "server/", "tests/", "tokenbroker/",
+                             "google/rpc/", "grpc/health/"}) {
+    if (absl::StartsWith(include, prefix)) return true;
+  }
+  return false;
+}
+
+bool Permits(const std::string& rule, const std::string& include) {
+  // "storage/*": the contracts that lie directly in the folder.
+  if (absl::EndsWith(rule, "/*")) {
+    const std::string folder = rule.substr(0, rule.size() - 1);
+    return absl::StartsWith(include, folder) &&
+           include.find('/', folder.size()) == std::string::npos;
+  }
+  return absl::StartsWith(include, rule);
+}
+
+TEST(Architecture, RoomsIncludeOnlyWhatTheyMay) {
+  ASSERT_GT(Tree().size(), 50u);
+  for (const SourceFile& file : Tree()) {
+    if (IsRoot(file.path)) continue;
+    // The longest prefix is the room.
+    std::string room;
+    for (const auto& [prefix, rules] : Allowed()) {
+      if (absl::StartsWith(file.path, prefix) && prefix.size() > room.size()) room = prefix;
+    }
+    if (room.empty()) continue;
+    for (const std::string& include : file.includes) {
+      if (!IsOwn(include) || absl::StartsWith(include, room)) continue;
+      const std::set<std::string>& rules = Allowed().at(room);
+      EXPECT_TRUE(std::any_of(rules.begin(), rules.end(),
+                              [&](const std::string& rule) { return Permits(rule, include); }))
+          << file.path << " must not include " << include;
+    }
+  }
+}
+
+TEST(Architecture, ThirdPartyLibrariesHaveOneHome) {
+  const std::map<std::string, std::vector<std::string>> homes = {
+      {"hiredis", {"storage/redis/"}},
+      {"sqlite3", {"storage/sqlite/"}},
+      {"curl/", {"clients/zoho/"}},
+      {"openssl/", {"storage/sealing/", "tests/zoho_simulator/", "tests/storage/sealing/"}},
+      {"httplib", {"server/ops/"}},
+      {"yaml-cpp", {"server/config/"}},
+      {"spdlog", {"server/ops/"}},
+      {"prometheus/", {"server/ops/"}},
+      {"boost/", {"tests/zoho_simulator/"}},
+      {"grpcpp/",
+       {"server/rpc/", "server/main.cc", "tests/server/rpc/", "tests/e2e/", "bench/",
+        "clients/cpp/", "clients/cli/"}},
+      {"google/protobuf/", {"server/rpc/", "server/config/", "tests/server/", "tests/e2e/"}},
+      {"nlohmann/", {"clients/zoho/", "server/ops/", "tests/", "bench/"}},
+  };
+  for (const SourceFile& file : Tree()) {
+    for (const std::string& include : file.includes) {
+      for (const auto& [library, where] : homes) {
+        if (!absl::StartsWith(include, library)) continue;
+        EXPECT_TRUE(
+            std::any_of(where.begin(), where.end(),
+                        [&](const std::string& home) { return absl::StartsWith(file.path, home); }))
+            << file.path << " includes " << include;
+      }
+    }
+  }
+}
+
+// Whoever includes a header of another folder gets no third-party library with it.
+TEST(Architecture, HeadersDragNoLibraryIntoOthers) {
+  std::map<std::string, const SourceFile*> by_path;
+  for (const SourceFile& file : Tree()) by_path[file.path] = &file;
+  for (const SourceFile& file : Tree()) {
+    if (IsRoot(file.path) || absl::StartsWith(file.path, "tests/")) continue;
+    std::set<std::string> seen;
+    std::vector<std::string> open;
+    for (const std::string& include : file.includes) {
+      if (fs::path(include).parent_path() != fs::path(file.path).parent_path()) {
+        open.push_back(include);
+      }
+    }
+    while (!open.empty()) {
+      const std::string include = open.back();
+      open.pop_back();
+      if (!seen.insert(include).second) continue;
+      for (const char* heavy :
+           {"curl/", "hiredis", "sqlite3", "httplib", "yaml-cpp", "spdlog", "prometheus/"}) {
+        EXPECT_FALSE(absl::StartsWith(include, heavy)) << file.path << " drags in " << include;
+      }
+      const auto own = by_path.find(include);
+      if (own == by_path.end()) continue;
+      open.insert(open.end(), own->second->includes.begin(), own->second->includes.end());
+    }
+  }
+}
+
+// Only the store, the accounts server, the injected clock and the executor make issuing/ wait or
+// tell it the time, so that a simulation can own all of them.
+TEST(Architecture, IssuingOwnsNoThreadClockOrSleep) {
+  const fs::path root = TB_SOURCE_DIR;
+  for (const SourceFile& file : Tree()) {
+    if (!absl::StartsWith(file.path, "server/issuing/") ||
+        absl::StrContains(file.path, "thread_executor")) {
+      continue;
+    }
+    std::ifstream in(root / file.path);
+    const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    for (const char* word : {"std::thread", "absl::Now", "SleepFor", "sleep_for", "steady_clock",
+                             "system_clock", "CondVar", "condition_variable", "std::async"}) {
+      EXPECT_FALSE(absl::StrContains(text, word)) << file.path << " uses " << word;
+    }
+  }
+}
+
+TEST(Architecture, FilesStayShort) {
+  constexpr int kAboutFourHundred = 480;
+  // Longer files, each with its reason.
+  const std::map<std::string, std::string> reasons = {};
+  for (const SourceFile& file : Tree()) {
+    if (reasons.count(file.path) != 0) continue;
+    EXPECT_LE(file.lines, kAboutFourHundred) << file.path << " needs a second room, or a reason";
+  }
+}
+
+TEST(Architecture, EveryFolderIntroducesItself) {
+  const fs::path root = TB_SOURCE_DIR;
+  std::set<std::string> folders;
+  for (const SourceFile& file : Tree()) folders.insert(fs::path(file.path).parent_path().string());
+  for (const std::string& folder : folders) {
+    if (absl::StartsWith(folder, "tests/") && !fs::exists(root / folder / "README.md")) {
+      // Folders that only mirror another one are introduced by it.
+      const std::string mirrored = folder.substr(std::string("tests/").size());
+      EXPECT_TRUE(fs::exists(root / mirrored)) << folder << " has no README.md";
+      continue;
+    }
+    EXPECT_TRUE(fs::exists(root / folder / "README.md")) << folder << " has no README.md";
+  }
+}
+
+}  // namespace
+}  // namespace tokenbroker

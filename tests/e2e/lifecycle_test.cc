@@ -1,0 +1,142 @@
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <fstream>
+#include <set>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "tests/e2e/world.h"
+
+// Starting, refusing to start, and stopping.
+namespace tokenbroker::e2e {
+namespace {
+
+using testing::ChildProcess;
+using zoho_simulator::FaultKind;
+using zoho_simulator::FaultRule;
+
+ChildProcess::Result RunBroker(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), TB_BROKER_BINARY);
+  return ChildProcess::Run({.argv = std::move(arguments)});
+}
+
+TEST(Lifecycle, SigtermFinishesARefreshThatWasSent) {
+  World::Options options;
+  options.behaviour.access_token_life = absl::Seconds(1);
+  World world(options);
+  Broker& broker = world.StartBroker();
+  const zoho_simulator::SeededGrant grant = world.RegisterImported(broker, "acme", "us");
+  ASSERT_TRUE(world.zoho().accounts().SetBehaviour("", {}).ok());
+  world.log().Clear();
+  FaultRule hang;
+  hang.path = "/oauth/v2/token";
+  hang.fault.kind = FaultKind::kHang;
+  world.zoho().AddFault(hang);
+
+  Broker::Token answer;
+  std::thread caller([&] { answer = broker.GetAccessToken("acme"); });
+  zoho_simulator::RequestFilter arrived;
+  arrived.path = "/oauth/v2/token";
+  ASSERT_TRUE(world.log().WaitForCount(arrived, 1, absl::Seconds(20)));
+
+  broker.process().Signal(SIGTERM);
+  ASSERT_TRUE(broker.process().WaitForErrorLine(
+      [](const std::string& line) { return absl::StrContains(line, "drain"); }, absl::Seconds(20)));
+  world.zoho().ClearFaults();
+  caller.join();
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(broker.process().Wait(absl::Seconds(30)), 0) << broker.process().err();
+
+  // Its result was stored: the next process needs no refresh.
+  Broker& next = world.StartBroker();
+  const Broker::Token stored = next.GetAccessToken("acme");
+  ASSERT_TRUE(stored.status.ok()) << stored.status.error_message();
+  EXPECT_EQ(stored.token.source(), v1::TOKEN_SOURCE_STORE);
+  EXPECT_EQ(stored.token.access_token(), answer.token.access_token());
+  EXPECT_EQ(world.Refreshes(), 1);
+}
+
+TEST(Lifecycle, RestartKeepsGrantsAndTokens) {
+  for (const bool redis : {false, true}) {
+    World::Options options;
+    options.redis = redis;
+    World world(options);
+    Broker& first = world.StartBroker();
+    world.RegisterImported(first, "acme", "us");
+    const Broker::Token before = first.GetAccessToken("acme");
+    ASSERT_TRUE(before.status.ok());
+    first.process().Signal(SIGKILL);
+    ASSERT_TRUE(first.process().Wait(absl::Seconds(30)).has_value());
+    Broker& second = world.StartBroker();
+    const Broker::Token after = second.GetAccessToken("acme");
+    ASSERT_TRUE(after.status.ok()) << after.status.error_message();
+    EXPECT_EQ(after.token.access_token(), before.token.access_token());
+    EXPECT_EQ(after.token.source(), v1::TOKEN_SOURCE_STORE);
+    EXPECT_EQ(world.Refreshes(), 1);
+  }
+}
+
+TEST(Lifecycle, BadConfigurationNamesEverythingAndOpensNoPort) {
+  World world;
+  const std::string path = world.directory() + "/bad.yaml";
+  std::ofstream(path) << absl::StrReplaceAll(
+      world.config(), {{"client_name: Web", "client_name: 'Web!'"},
+                       {"type: SERVER_BASED", "type: SERVER_BASED\n    colour: red"},
+                       {"/sealing.key", "/no-such.key"}});
+  const ChildProcess::Result result = RunBroker({"--config", path});
+  EXPECT_NE(result.exit_code, 0);
+  EXPECT_EQ(result.out, "");
+  for (const char* part : {"colour", "client_name", "key_file", "bad.yaml"}) {
+    EXPECT_TRUE(absl::StrContains(result.err, part)) << part << " in " << result.err;
+  }
+  EXPECT_EQ(RunBroker({"--config", path, "--validate-config"}).exit_code, result.exit_code);
+}
+
+TEST(Lifecycle, ValidatesPrintsAndExplains) {
+  World world;
+  std::ofstream(world.config_path()) << world.config();
+  const ChildProcess::Result valid =
+      RunBroker({"--config", world.config_path(), "--validate-config"});
+  EXPECT_EQ(valid.exit_code, 0) << valid.err;
+  const ChildProcess::Result printed =
+      RunBroker({"--config", world.config_path(), "--print-config"});
+  EXPECT_EQ(printed.exit_code, 0) << printed.err;
+  EXPECT_TRUE(absl::StrContains(printed.out, World::kWebClientId));
+  for (const std::string& secret : world.secrets()) {
+    EXPECT_FALSE(absl::StrContains(printed.out, secret));
+  }
+  EXPECT_TRUE(absl::StrContains(RunBroker({"--version"}).out, "token-broker"));
+  EXPECT_TRUE(absl::StrContains(RunBroker({"--help"}).out, "--validate-config"));
+  EXPECT_NE(RunBroker({"--no-such-flag"}).exit_code, 0);
+}
+
+TEST(Lifecycle, PlaintextBeyondLoopbackNeedsToBeAskedFor) {
+  World world;
+  const std::string path = world.directory() + "/open.yaml";
+  std::ofstream(path) << absl::StrReplaceAll(
+      world.config(), {{"grpc:\n  listen: 127.0.0.1:0", "grpc:\n  listen: 0.0.0.0:0"}});
+  const ChildProcess::Result refused = RunBroker({"--config", path, "--validate-config"});
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_TRUE(absl::StrContains(refused.err, "--insecure")) << refused.err;
+  EXPECT_EQ(RunBroker({"--config", path, "--validate-config", "--insecure"}).exit_code, 0);
+}
+
+TEST(Lifecycle, OpsEndpointsTellTheState) {
+  World world;
+  Broker& broker = world.StartBroker();
+  world.RegisterImported(broker, "acme", "us");
+  ASSERT_TRUE(broker.GetAccessToken("acme").status.ok());
+  const std::string ops = "http://" + broker.ops_address();
+  EXPECT_EQ(HttpGet(ops + "/livez").status, 200);
+  EXPECT_EQ(HttpGet(ops + "/readyz").status, 200);
+  const HttpReply metrics = HttpGet(ops + "/metrics");
+  EXPECT_EQ(metrics.status, 200);
+  EXPECT_TRUE(absl::StrContains(metrics.body, "tokenbroker_calls_total")) << metrics.body;
+  EXPECT_TRUE(absl::StrContains(metrics.body, "tokenbroker_refreshes_total")) << metrics.body;
+}
+
+}  // namespace
+}  // namespace tokenbroker::e2e

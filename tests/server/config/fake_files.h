@@ -1,0 +1,46 @@
+#ifndef TOKEN_BROKER_TESTS_SERVER_CONFIG_FAKE_FILES_H_
+#define TOKEN_BROKER_TESTS_SERVER_CONFIG_FAKE_FILES_H_
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "server/config/settings.h"
+
+namespace tokenbroker {
+
+// 32 bytes in base64.
+inline constexpr char kKeyText[] = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
+inline constexpr char kCertificateText[] =
+    "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n";
+inline constexpr char kPrivateKeyText[] =
+    "-----BEGIN PRIVATE KEY-----\nMAo=\n-----END PRIVATE KEY-----\n";
+// Must never be seen anywhere.
+inline constexpr char kSecretText[] = "canary0123456789canary0123456789";
+
+// A file system in memory.
+class FakeFiles {
+ public:
+  FakeFiles& Add(const std::string& path, std::string content) {
+    contents_[path] = std::move(content);
+    return *this;
+  }
+
+  FileReader Reader() const {
+    return [contents = contents_](const std::string& path,
+                                  size_t max_bytes) -> absl::StatusOr<std::string> {
+      const auto it = contents.find(path);
+      if (it == contents.end()) return absl::NotFoundError("no such file");
+      if (it->second.size() > max_bytes) return absl::FailedPreconditionError("is too large");
+      return it->second;
+    };
+  }
+
+ private:
+  std::map<std::string, std::string> contents_;
+};
+
+}  // namespace tokenbroker
+
+#endif  // TOKEN_BROKER_TESTS_SERVER_CONFIG_FAKE_FILES_H_
