@@ -31,15 +31,16 @@ RUN --mount=type=cache,target=/ccache \
  && test -s /out/packages
 
 FROM ${BASE}
+# The list first: while it stays the same, so does the layer with the libraries.
+COPY --from=build /out/packages /usr/share/token-broker/packages
 # ca-certificates: Zoho's accounts servers are verified against Debian's bundle.
-RUN --mount=type=bind,from=build,source=/out,target=/out \
-    apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-      ca-certificates $(cat /out/packages) \
+RUN apt-get update \
+ && xargs env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+      ca-certificates < /usr/share/token-broker/packages \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
- && install -m 0755 /out/usr/bin/token-broker /usr/bin/token-broker \
  && install -d -o 65532 -g 65532 -m 0700 /var/lib/token-broker \
  && install -d -m 0755 /etc/token-broker
+COPY --from=build /out/usr/bin/token-broker /usr/bin/token-broker
 LABEL org.opencontainers.image.title="token-broker" \
       org.opencontainers.image.description="Zoho OAuth access tokens for microservices, over gRPC"
 # Numeric, so that Kubernetes' runAsNonRoot can check it.

@@ -71,7 +71,7 @@ struct GrantRecord {
   std::string api_domain;  // as Zoho last answered; "" before the first token
 
   LeasePhase phase = LeasePhase::kNone;
-  std::string lease_owner;  // attempt id
+  std::string lease_owner;  // attempt id; kept after its failure, to know the failure's repetition
   absl::Time lease_end = absl::InfinitePast();
 
   absl::Time not_before = absl::InfinitePast();  // no acquire before
@@ -79,8 +79,9 @@ struct GrantRecord {
   std::string last_error;  // Zoho's code or the transport's; never a secret; at most 200 bytes
   absl::Time last_failure_time = absl::InfinitePast();
   int32_t consecutive_failures = 0;
-  bool ambiguous = false;         // an attempt's fate is unknown; see FailureKind::kAmbiguous
-  std::vector<absl::Time> sends;  // journal of the last hour, oldest first
+  bool ambiguous = false;  // an attempt's fate is unknown; see FailureKind::kAmbiguous
+  // Journal of the longest budget window, oldest first; no more entries than a window allows sends.
+  std::vector<absl::Time> sends;
 
   std::string last_commit_attempt;    // makes commit idempotent
   std::string last_register_attempt;  // makes register idempotent

@@ -182,7 +182,8 @@ Applied<MarkSentOutcome> ApplyMarkSent(const ProtocolLimits& limits, GrantRecord
   }
   // A library that repeats the request by itself, or a lost answer: either way it may have left.
   if (record.phase == LeasePhase::kSent) return {MarkSentOutcome::kAlreadySent};
-  // Given back, or run out: whoever comes next may take it at any moment. Not safe to send any more.
+  // Given back, or run out: whoever comes next may take it at any moment. Not safe to send any
+  // more.
   if (!LeaseIsLive(limits, record, now)) return {MarkSentOutcome::kLost};
 
   // Counted before it is sent: a crash between the two costs a send, never Zoho's limit.

@@ -104,7 +104,7 @@ struct CommitResult {
   enum class Outcome : uint8_t {
     kCommitted,   // generation + 1 is stored and published
     kDuplicate,   // this attempt had been committed already
-    kSuperseded,  // the record has moved on; these tokens were not stored
+    kSuperseded,  // the record has moved on; these tokens were not stored, an own lease is cleared
     kRevoked,     // the grant was revoked: the caller revokes these tokens upstream
     kNotFound,
   };

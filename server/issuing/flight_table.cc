@@ -49,7 +49,7 @@ std::shared_ptr<Flight> FlightTable::StartBackground(const GrantKey& key, int64_
   return state.flight;
 }
 
-std::optional<Waiter> FlightTable::Take(uint64_t ticket, const absl::Status& why) {
+std::optional<FlightTable::Taken> FlightTable::Take(uint64_t ticket, const absl::Status& why) {
   Shard& shard = shards_[ticket % kShards];
   MutexLock lock(shard.mutex);
   const auto place = shard.tickets.find(ticket);
@@ -58,9 +58,9 @@ std::optional<Waiter> FlightTable::Take(uint64_t ticket, const absl::Status& why
     place->second.leaving = why;
     return std::nullopt;
   }
-  std::map<uint64_t, Waiter>& waiters = shard.flights[place->second.key].waiters;
+  GrantKey key = std::move(place->second.key);
   shard.tickets.erase(place);
-  return std::move(waiters.extract(ticket).mapped());
+  return Taken{key, std::move(shard.flights[key].waiters.extract(ticket).mapped())};
 }
 
 std::vector<Waiter> FlightTable::TakeIf(const GrantKey& key,
@@ -138,14 +138,14 @@ void FlightTable::Close() {
   }
 }
 
-std::vector<std::pair<GrantKey, Waiter>> FlightTable::TakeAll() {
-  std::vector<std::pair<GrantKey, Waiter>> taken;
+std::vector<FlightTable::Taken> FlightTable::TakeAll() {
+  std::vector<Taken> taken;
   for (Shard& shard : shards_) {
     MutexLock lock(shard.mutex);
     for (auto& [key, state] : shard.flights) {
       for (auto& [ticket, waiter] : state.waiters) {
         shard.tickets.erase(ticket);
-        taken.emplace_back(key, std::move(waiter));
+        taken.push_back({key, std::move(waiter)});
       }
       state.waiters.clear();
     }

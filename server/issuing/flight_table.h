@@ -70,6 +70,11 @@ class FlightTable {
     Noted noted;
   };
 
+  struct Taken {
+    GrantKey key;  // of the flight
+    Waiter waiter;
+  };
+
   // Adds the waiter to the grant's flight, or makes one.
   Joined Join(const GrantKey& key, Waiter waiter);
   // Makes a flight that nobody waits for; null: there is one already, or the table is closed.
@@ -77,7 +82,7 @@ class FlightTable {
 
   // Takes a waiter out, because of `why` (not OK). nullopt: it has left already, or is between two
   // flights: then the next Join refuses it with `why`.
-  std::optional<Waiter> Take(uint64_t ticket, const absl::Status& why);
+  std::optional<Taken> Take(uint64_t ticket, const absl::Status& why);
   // Takes out the waiters for which `pred` is true, for good.
   std::vector<Waiter> TakeIf(const GrantKey& key, absl::FunctionRef<bool(const Waiter&)> pred);
   bool AnyWaiter(const GrantKey& key, absl::FunctionRef<bool(const Waiter&)> pred) const;
@@ -91,7 +96,7 @@ class FlightTable {
   // From now on nobody joins and no flight is made: refused with SHUTTING_DOWN.
   void Close();
   // Takes out the waiters of all flights, for good.
-  std::vector<std::pair<GrantKey, Waiter>> TakeAll();
+  std::vector<Taken> TakeAll();
 
   void NoteChange(const GrantKeyView& key, int64_t generation, bool alive);
   // Heard of so far; nothing if there is no flight.

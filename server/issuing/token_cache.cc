@@ -30,7 +30,7 @@ std::optional<TokenCache::Entry> TokenCache::Peek(const GrantKeyView& key) const
 }
 
 bool TokenCache::Put(std::shared_ptr<const IssuedToken> token, int64_t session,
-                     MonotonicTime read_at, MonotonicTime now, bool outdated, bool used) {
+                     MonotonicTime read_at, MonotonicTime now, bool used) {
   Shard& shard = ShardOf(token->key);
   MutexLock lock(shard.mutex);
   Slot& slot = FindOrMake(shard, token->key);
@@ -47,7 +47,7 @@ bool TokenCache::Put(std::shared_ptr<const IssuedToken> token, int64_t session,
   entry.token = std::move(token);
   entry.session = session;
   entry.checked_at = read_at;
-  entry.outdated = outdated;
+  entry.outdated = false;
   slot.stored_at = now;
   return is_new;
 }

@@ -60,11 +60,10 @@ class TokenCache {
   std::optional<Entry> Peek(const GrantKeyView& key) const;
 
   // Keeps `token`, unless a newer version was read later than at `read_at`, when this one was read.
-  // (A version that is older and was read later is the truth: the store was set back.) `outdated`:
-  // a change beyond it was heard of while it was being read; `used`: somebody asked for it. Drops
-  // the refusal of an older generation. True: it is new here.
+  // (A version that is older and was read later is the truth: the store was set back.) `used`:
+  // somebody asked for it. Drops the refusal of an older generation. True: it is new here.
   bool Put(std::shared_ptr<const IssuedToken> token, int64_t session, MonotonicTime read_at,
-           MonotonicTime now, bool outdated, bool used);
+           MonotonicTime now, bool used);
   // The token, if there is one, stays.
   void PutRefusal(const GrantKey& key, Refusal refusal);
   void MarkUsed(const GrantKeyView& key, MonotonicTime now);

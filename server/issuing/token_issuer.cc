@@ -32,7 +32,7 @@ TokenIssuer::TokenIssuer(Options options, TokenStore* store, Refresher* refreshe
 TokenIssuer::~TokenIssuer() {
   store_->SetChangeListener(nullptr);
   flights_.Close();
-  for (auto& [key, waiter] : flights_.TakeAll()) waiter.callback(ShuttingDownError());
+  for (const auto& [key, waiter] : flights_.TakeAll()) waiter.callback(ShuttingDownError());
 }
 
 std::optional<absl::StatusOr<TokenAnswer>> TokenIssuer::TryCached(const TokenQuery& query) {
@@ -108,7 +108,7 @@ TokenIssuer::Ticket TokenIssuer::Join(const GrantKey& key, Waiter waiter) {
   const absl::Duration left = waiter.until - clock_.monotonic();
   if (left <= absl::ZeroDuration()) {
     flights_.Forget(waiter.ticket);
-    waiter.callback(DeadlineExceededError());
+    AnswerStale(key, waiter, DeadlineExceededError());
     return 0;
   }
   const bool first = waiter.ticket == 0;
@@ -119,8 +119,8 @@ TokenIssuer::Ticket TokenIssuer::Join(const GrantKey& key, Waiter waiter) {
   }
   if (first) {
     executor_->RunAfter(left, [this, ticket = joined.ticket] {
-      if (std::optional<Waiter> late = flights_.Take(ticket, DeadlineExceededError())) {
-        late->callback(DeadlineExceededError());
+      if (const auto late = flights_.Take(ticket, DeadlineExceededError())) {
+        AnswerStale(late->key, late->waiter, DeadlineExceededError());
       }
     });
   }
@@ -131,7 +131,7 @@ TokenIssuer::Ticket TokenIssuer::Join(const GrantKey& key, Waiter waiter) {
 void TokenIssuer::Cancel(Ticket ticket) {
   if (ticket == 0) return;
   const absl::Status cancelled = absl::CancelledError("the caller has gone");
-  if (std::optional<Waiter> gone = flights_.Take(ticket, cancelled)) gone->callback(cancelled);
+  if (const auto gone = flights_.Take(ticket, cancelled)) gone->waiter.callback(cancelled);
 }
 
 void TokenIssuer::OnChange(const ChangeEvent& event) {

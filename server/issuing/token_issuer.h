@@ -61,7 +61,8 @@ class TokenIssuer {
   // hold for a while (cooldown, budget, consent) are answered from memory too.
   std::optional<absl::StatusOr<TokenAnswer>> TryCached(const TokenQuery& query);
 
-  // The slow path. `deadline` is how long the caller waits from now. Errors: those of the RPC.
+  // The slow path. `deadline` is how long the caller waits from now; then it gets the old token
+  // while that lives, else DEADLINE_EXCEEDED. Errors: those of the RPC.
   Ticket GetAccessToken(const TokenQuery& query, absl::Duration deadline, Callback callback);
   // The caller has gone: its callback is called with CANCELLED, unless it was called already.
   void Cancel(Ticket ticket);
@@ -90,7 +91,8 @@ class TokenIssuer {
   // `waiter.until` is set.
   Ticket Join(const GrantKey& key, Waiter waiter);
   void Start(const std::shared_ptr<Flight>& flight);
-  void StartBackground(const GrantKey& key, int64_t version);
+  // False: there is a flight already, or no work is taken on.
+  bool StartBackground(const GrantKey& key, int64_t version);
   // On the "store" lane: finds the grants of callers that name no OAuth client, and lets them join
   // those.
   void ResolveStage(const Flight& flight);
@@ -108,8 +110,9 @@ class TokenIssuer {
   // Keeps what the flight brought and answers all who waited.
   void Land(const Landing& landing);
   void LandFailed(const Flight& flight, const absl::Status& status);
-  void Keep(const Landing& landing, const std::shared_ptr<const IssuedToken>& token,
-            const FlightTable::Noted& noted);
+  // Puts the token of the landing's record into the cache.
+  void Keep(const Landing& landing, const std::shared_ptr<const IssuedToken>& token);
+  void ApplyNoted(const GrantKey& key, const FlightTable::Noted& noted);
   void Remember(const Landing& landing, bool dead);
   // `again`: another flight may bring what this one did not.
   void Answer(Waiter waiter, const Landing& landing,

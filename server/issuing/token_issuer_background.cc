@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::string_view kSweepLane = "sweep";
 constexpr absl::Duration kDrainPoll = absl::Milliseconds(10);
+constexpr absl::Duration kFlightRetry = absl::Seconds(5);
 // Pace of the walk through the store for grants to keep warm: 1 M grants in 200 s.
 constexpr int kSweepPage = 1000;
 constexpr absl::Duration kSweepPause = absl::Milliseconds(200);
@@ -33,16 +34,23 @@ absl::Duration TokenIssuer::RefreshAheadAt(const GrantRecord& record) const {
 }
 
 void TokenIssuer::RefreshAhead(const GrantKey& key, int64_t version, MonotonicTime used_since) {
-  if (cache_.CheckDue(key, version, used_since) == TokenCache::Due::kUsed) {
-    StartBackground(key, version);
+  if (cache_.CheckDue(key, version, used_since) != TokenCache::Due::kUsed ||
+      StartBackground(key, version) || draining_) {
+    return;
   }
+  // The flight under way may fail, or only read the record.
+  executor_->RunAfter(kFlightRetry, [this, key, version] {
+    RefreshAhead(key, version, /*used_since=*/-absl::InfiniteDuration());
+  });
 }
 
 void TokenIssuer::RefreshInBackground(const GrantKey& key) { StartBackground(key, 0); }
 
-void TokenIssuer::StartBackground(const GrantKey& key, int64_t version) {
+bool TokenIssuer::StartBackground(const GrantKey& key, int64_t version) {
   const std::shared_ptr<Flight> flight = flights_.StartBackground(key, version);
-  if (flight != nullptr) Start(flight);
+  if (flight == nullptr) return false;
+  Start(flight);
+  return true;
 }
 
 void TokenIssuer::StartKeepingWarm() {

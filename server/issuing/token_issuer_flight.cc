@@ -122,15 +122,22 @@ void TokenIssuer::LoadStage(const Flight& flight) {
     return;
   }
   // Those who want scopes that the grant lacks are no reason to refresh.
-  for (Waiter& waiter : flights_.TakeIf(flight.key, [&](const Waiter& candidate) {
-         return !LackingScopes(record->info.scopes, candidate.scopes).empty();
-       })) {
+  const std::vector<Waiter> lacking = flights_.TakeIf(flight.key, [&](const Waiter& waiter) {
+    return !LackingScopes(record->info.scopes, waiter.scopes).empty();
+  });
+  for (const Waiter& waiter : lacking) {
     waiter.callback(ScopeNotGrantedError(LackingScopes(record->info.scopes, waiter.scopes)));
   }
-  if (!NeedsRefresh(flight, *record)) {
+  const bool nobody_else =
+      !lacking.empty() && flight.purpose == Purpose::kCaller && flights_.waiters(flight.key) == 0;
+  if (nobody_else || !NeedsRefresh(flight, *record)) {
     result.outcome = RefreshResult::Outcome::kFresh;
     Land(landing);
     return;
+  }
+  // Meanwhile the old token is for those who leave before the new one comes.
+  if (IsAlive(*record)) {
+    Keep(landing, MakeToken(*record, result.read_at));
   }
   auto refresh = [this, flight, record = *std::move(record), read_at = result.read_at,
                   session = landing.session] { RefreshStage(flight, record, read_at, session); };
@@ -183,20 +190,17 @@ void TokenIssuer::Land(const Landing& landing) {
   const auto died_meanwhile = [&](const FlightTable::Noted& noted) {
     return !noted.alive && noted.generation >= result.record.generation;
   };
-  const FlightTable::Noted noted = flights_.noted(landing.key());
   std::shared_ptr<const IssuedToken> token;
-  if (!dead && !died_meanwhile(noted) && IsAlive(result.record)) {
+  if (!dead && !died_meanwhile(flights_.noted(landing.key())) && IsAlive(result.record)) {
     token = MakeToken(result.record, result.read_at);
-    Keep(landing, token, noted);
+    Keep(landing, token);
   }
   if (failed) Remember(landing, dead);
 
   // Only now: whatever changed before is noted and applied here, whatever changes later finds the
   // cache as it is to be.
   FlightTable::Landed landed = flights_.Land(landing.key());
-  if (landed.noted.generation > 0) {
-    cache_.Invalidate(landing.key(), landed.noted.generation, landed.noted.alive);
-  }
+  ApplyNoted(landing.key(), landed.noted);
   if (landed.waiters.empty()) return;
   cache_.MarkUsed(landing.key(), clock_.monotonic());
   if (died_meanwhile(landed.noted)) token = nullptr;
@@ -214,16 +218,21 @@ void TokenIssuer::Land(const Landing& landing) {
   for (Waiter& waiter : landed.waiters) Answer(std::move(waiter), landing, token, again);
 }
 
-void TokenIssuer::Keep(const Landing& landing, const std::shared_ptr<const IssuedToken>& token,
-                       const FlightTable::Noted& noted) {
+void TokenIssuer::Keep(const Landing& landing, const std::shared_ptr<const IssuedToken>& token) {
   const MonotonicTime now = clock_.monotonic();
-  const bool outdated = noted.generation > token->version;
   const bool used = landing.flight.purpose == Purpose::kCaller;
-  if (!cache_.Put(token, landing.session, landing.result.read_at, now, outdated, used)) return;
+  const bool is_new = cache_.Put(token, landing.session, landing.result.read_at, now, used);
+  // What was heard of before found nothing in the cache that it could apply to.
+  ApplyNoted(landing.key(), flights_.noted(landing.key()));
+  if (!is_new) return;
   const absl::Duration due = token->expires_at - now - RefreshAheadAt(landing.result.record);
   executor_->RunAfter(due, [this, key = landing.key(), version = token->version, now] {
     RefreshAhead(key, version, /*used_since=*/now);
   });
+}
+
+void TokenIssuer::ApplyNoted(const GrantKey& key, const FlightTable::Noted& noted) {
+  if (noted.generation > 0) cache_.Invalidate(key, noted.generation, noted.alive);
 }
 
 // Keeps a failure, so that the next calls need not find it out again.
@@ -311,8 +320,8 @@ void TokenIssuer::AnswerToken(const Waiter& waiter, std::shared_ptr<const Issued
 void TokenIssuer::AnswerStale(const GrantKey& key, const Waiter& waiter,
                               const absl::Status& status) const {
   const std::optional<TokenCache::Entry> entry = cache_.Peek(key);
-  if (!absl::IsCancelled(status) && !absl::IsDeadlineExceeded(status) && entry &&
-      entry->token != nullptr && entry->token->version > waiter.rejected_version &&
+  if (!absl::IsCancelled(status) && entry && entry->token != nullptr &&
+      entry->token->version > waiter.rejected_version &&
       entry->token->expires_at - clock_.monotonic() >= waiter.min_lifetime) {
     AnswerToken(waiter, entry->token, TokenSource::kStale);
     return;

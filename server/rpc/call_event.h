@@ -18,7 +18,8 @@ struct CallEvent {
   std::string_view oauth_client;  // as asked for, or as answered; "" for none
   std::string_view code;          // "OK", "NOT_FOUND", …: as it was sent
   std::string_view reason;        // of the error: "ORG_NOT_FOUND", …; "" for OK
-  std::string_view source;        // GetAccessToken: "cache", …; "" otherwise
+  // GetAccessToken: "cache", "store", "refreshed", "joined", "stale"; "" otherwise.
+  std::string_view source;
   // What an INTERNAL error said; it was not sent. "" otherwise.
   std::string_view internal_error;
   absl::Duration latency;

@@ -1,7 +1,6 @@
 #include "server/rpc/grpc_server.h"
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
@@ -14,20 +13,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "grpc/health/v1/health.pb.h"
-#include "tokenbroker/v1/token_service.grpc.pb.h"
+#include "server/rpc/health_service.h"
 
 namespace tokenbroker {
 namespace {
 
-// Both are global switches of gRPC that builders look at.
-void EnableBuiltInServicesOnce() {
+// A global switch of gRPC that builders look at.
+void EnableReflectionOnce() {
   static const bool enabled = [] {
-    grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-    // gRPC's own health service is made without descriptors: this links the generated ones, so that
-    // reflection can describe it.
-    return grpc::health::v1::HealthCheckRequest::descriptor() != nullptr;
+    return true;
   }();
   (void)enabled;
 }
@@ -75,52 +70,46 @@ void SetLimits(const GrpcServer::Options& options, grpc::ServerBuilder& builder)
 
 class GrpcServer::Impl {
  public:
-  Impl(std::unique_ptr<grpc::Server> server, int port) : server_(std::move(server)), port_(port) {}
+  // Listens. The port is 0 afterwards if that was not possible.
+  explicit Impl(const Options& options) {
+    grpc::ServerBuilder builder;
+    SetLimits(options, builder);
+    builder.AddListeningPort(options.listen, CredentialsOf(options), &port_);
+    builder.RegisterService(&health_);
+    for (grpc::Service* service : options.services) builder.RegisterService(service);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr) port_ = 0;
+  }
 
   int port() const { return port_; }
 
-  void SetServing(bool serving) {
-    if (stopped_.load(std::memory_order_acquire)) return;
-    Tell(serving);
-  }
+  void SetServing(bool serving) { health_.SetServing(serving); }
 
   void Shutdown(absl::Duration grace) {
-    if (stopped_.exchange(true, std::memory_order_acq_rel)) return;
-    Tell(false);
+    if (server_ == nullptr || stopped_.exchange(true, std::memory_order_acq_rel)) return;
+    health_.End();
     server_->Shutdown(std::chrono::system_clock::now() +
                       absl::ToChronoMilliseconds(std::max(grace, absl::ZeroDuration())));
     server_->Wait();
   }
 
  private:
-  void Tell(bool serving) {
-    grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
-    health->SetServingStatus("", serving);
-    health->SetServingStatus(v1::TokenService::service_full_name(), serving);
-  }
-
-  const std::unique_ptr<grpc::Server> server_;
-  const int port_;
+  HealthService health_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
   std::atomic<bool> stopped_{false};
 };
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Create(Options options) {
-  EnableBuiltInServicesOnce();
-  grpc::ServerBuilder builder;
-  SetLimits(options, builder);
-  int port = 0;
-  builder.AddListeningPort(options.listen, CredentialsOf(options), &port);
-  for (grpc::Service* service : options.services) builder.RegisterService(service);
-  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) {
+  EnableReflectionOnce();
+  auto impl = std::make_unique<Impl>(options);
+  if (impl->port() == 0) {
     return absl::UnavailableError(
         absl::StrCat("cannot listen on ", options.listen,
                      options.tls ? ": the address is in use or not this machine's, or the "
                                    "certificate and key do not fit"
                                  : ": the address is in use or not this machine's"));
   }
-  auto impl = std::make_unique<Impl>(std::move(server), port);
-  impl->SetServing(false);
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
 }
 

@@ -40,6 +40,23 @@ std::string_view EnvironmentOf(v1::Environment environment) {
   }
 }
 
+// As logs and metrics write it.
+std::string_view SourceLabel(TokenSource source) {
+  switch (source) {
+    case TokenSource::kCache:
+      return "cache";
+    case TokenSource::kStore:
+      return "store";
+    case TokenSource::kRefreshed:
+      return "refreshed";
+    case TokenSource::kJoined:
+      return "joined";
+    case TokenSource::kStale:
+      return "stale";
+  }
+  return "";
+}
+
 // For requests that name a grant.
 template <typename Request>
 CallFacts FactsOf(std::string_view rpc, const CallbackServerContext* context,
@@ -117,7 +134,7 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
       const TokenAnswer& answer = **cached;
       FillToken(answer, options_.clock.wall(), *response);
       facts.oauth_client = answer.token->key.oauth_client;
-      return AnswerNow(context, facts, absl::OkStatus(), TokenSourceName(answer.source));
+      return AnswerNow(context, facts, absl::OkStatus(), SourceLabel(answer.source));
     }
     if (cached && !NeedsUrl(cached->status())) {
       return AnswerNow(context, facts, cached->status(), "");
@@ -262,7 +279,7 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
                    v1::GetAccessTokenResponse* response) const {
     if (answer.ok()) {
       FillToken(*answer, options_.clock.wall(), *response);
-      return call->Answer(absl::OkStatus(), TokenSourceName(answer->source),
+      return call->Answer(absl::OkStatus(), SourceLabel(answer->source),
                           answer->token->key.oauth_client);
     }
     if (NeedsUrl(answer.status())) return AnswerWithUrl(call, answer.status(), request);

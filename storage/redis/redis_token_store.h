@@ -49,9 +49,9 @@ struct RedisTokenStoreOptions {
 
 // The grants in Redis 6.2 or later, for any number of replicas.
 //
-// Keys: `<prefix>{<grant>}`, a hash per grant; `<prefix>index`, a sorted set of all encoded keys for
-// listing; `<prefix>{writable}`, written by CheckWritable. Channel: `<prefix>changes:<database>` (the
-// server's channels do not know databases). An ACL user needs
+// Keys: `<prefix>{<grant>}`, a hash per grant; `<prefix>index`, a sorted set of all encoded keys
+// for listing; `<prefix>{writable}`, written by CheckWritable. Channel:
+// `<prefix>changes:<database>` (the server's channels do not know databases). An ACL user needs
 //   ~<prefix>* &<prefix>changes:* +evalsha +script|load +time +hgetall +hmget +hset +publish
 //   +subscribe +ping +zadd +zrangebylex +set +wait +select
 // The server must not evict (maxmemory-policy noeviction); it should keep records compact

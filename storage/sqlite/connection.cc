@@ -21,9 +21,10 @@ constexpr char kSettings[] =
     "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY;"
     "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;";
 
-bool IsBusy(int code) {
+// The statement was refused; the connection is as good as before.
+bool LeavesConnectionUsable(int code) {
   const int primary = code & 0xff;
-  return primary == SQLITE_BUSY || primary == SQLITE_LOCKED;
+  return primary == SQLITE_BUSY || primary == SQLITE_LOCKED || primary == SQLITE_FULL;
 }
 
 }  // namespace
@@ -125,7 +126,7 @@ absl::StatusOr<std::string> Connection::Ask(const char* sql) {
 }
 
 absl::Status Connection::Error(int code, std::string_view what) {
-  if (!IsBusy(code)) broken_ = true;
+  if (!LeavesConnectionUsable(code)) broken_ = true;
   // The text of the code, not sqlite3_errmsg: that one may quote what was in the database.
   const std::string text = absl::StrCat("SQLite, ", absl::string_view(what.data(), what.size()),
                                         ": ", sqlite3_errstr(code), " (", code, ")");

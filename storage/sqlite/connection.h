@@ -71,7 +71,7 @@ class Connection {
   // The first column of the first row, as text; "" if there is none.
   absl::StatusOr<std::string> Ask(const char* sql);
 
-  // After an error other than 'busy': close it and open another one.
+  // After an error other than 'busy' or 'full': close it and open another one.
   bool broken() const { return broken_; }
 
  private:

@@ -52,6 +52,10 @@ absl::StatusOr<std::unique_ptr<SqliteTokenStore>> SqliteTokenStore::Create(Optio
   TB_RETURN_IF_ERROR(PrepareSchema(*connection, timeout));
   // The log and its index exist by now.
   TB_RETURN_IF_ERROR(MakePrivateFile(path));
+  // A reader from the start. It keeps the log and its index alive when the writer has to be
+  // replaced: on a full disk they could not be made again, and then nothing could be read either.
+  TB_ASSIGN_OR_RETURN(const ConnectionPool::Lease reader, store->readers_.Take());
+  TB_RETURN_IF_ERROR((*reader).Ask("SELECT count(*) FROM sqlite_schema").status());
   return store;
 }
 

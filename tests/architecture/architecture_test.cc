@@ -162,7 +162,8 @@ TEST(Architecture, HeadersDragNoLibraryIntoOthers) {
     std::set<std::string> seen;
     std::vector<std::string> open;
     for (const std::string& include : file.includes) {
-      if (fs::path(include).parent_path() != fs::path(file.path).parent_path()) {
+      if (by_path.count(include) != 0 &&
+          fs::path(include).parent_path() != fs::path(file.path).parent_path()) {
         open.push_back(include);
       }
     }
@@ -202,7 +203,8 @@ TEST(Architecture, IssuingOwnsNoThreadClockOrSleep) {
 TEST(Architecture, FilesStayShort) {
   constexpr int kAboutFourHundred = 480;
   // Longer files, each with its reason.
-  const std::map<std::string, std::string> reasons = {};
+  const std::map<std::string, std::string> reasons = {
+      {"tests/zoho_simulator/http_front.cc", "all of Boost in one file: it compiles for long"}};
   for (const SourceFile& file : Tree()) {
     if (reasons.count(file.path) != 0) continue;
     EXPECT_LE(file.lines, kAboutFourHundred) << file.path << " needs a second room, or a reason";

@@ -146,7 +146,8 @@ TEST_F(Degraded, DownAndUpAgain) {
   EXPECT_EQ(ErrorOfPickyCaller().reason, "ZOHO_UNAVAILABLE");
 
   // The cooldown after a first failure is 5 s: the retry delay says when to come back.
-  ASSERT_TRUE(world_.zoho().SetAcceptMode("us", AcceptMode::kServe).ok());
+  const absl::Status serving = world_.zoho().SetAcceptMode("us", AcceptMode::kServe);
+  ASSERT_TRUE(serving.ok()) << serving;
   const absl::Time patience = absl::Now() + absl::Seconds(20);
   Broker::Token answer;
   do {

@@ -183,7 +183,11 @@ World::World(Options options) : options_(std::move(options)) {
   absl::StatusOr<std::unique_ptr<Simulator>> zoho = Simulator::Create(std::move(simulator));
   EXPECT_TRUE(zoho.ok()) << zoho.status();
   zoho_ = *std::move(zoho);
-  if (options_.redis) redis_ = testing::RedisServer::Start({});
+  if (options_.redis) {
+    absl::StatusOr<std::unique_ptr<RedisServer>> redis = RedisServer::Start({});
+    EXPECT_TRUE(redis.ok()) << redis.status();
+    redis_ = *std::move(redis);
+  }
   config_ = MakeConfig();
 }
 

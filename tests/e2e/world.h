@@ -102,7 +102,7 @@ class World {
 
   zoho_simulator::Simulator& zoho() { return *zoho_; }
   zoho_simulator::RequestLog& log() { return zoho_->log(); }
-  testing::RedisServer& redis() { return *redis_; }
+  RedisServer& redis() { return *redis_; }
   const std::string& directory() const { return directory_; }
   std::string config_path() const { return directory_ + "/broker.yaml"; }
   const std::string& config() const { return config_; }
@@ -137,7 +137,7 @@ class World {
   const Options options_;
   std::string directory_;
   std::unique_ptr<zoho_simulator::Simulator> zoho_;
-  std::unique_ptr<testing::RedisServer> redis_;
+  std::unique_ptr<RedisServer> redis_;
   std::vector<std::string> secrets_;
   std::string config_;
   std::vector<std::unique_ptr<Broker>> brokers_;

@@ -1,10 +1,11 @@
 #include "tests/testing/child_process.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -74,6 +75,8 @@ std::unique_ptr<ChildProcess> ChildProcess::Start(Options options) {
     dup2(in.read_end, 0);
     dup2(out.write_end, 1);
     dup2(err.write_end, 2);
+    // Nothing else is inherited: a listener that the test closes must be closed everywhere.
+    close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
     execvpe(argv[0], argv.data(), envp.data());
     const int error = errno;
     [[maybe_unused]] const ssize_t written = write(failure.write_end, &error, sizeof(error));
@@ -150,8 +153,9 @@ void ChildProcess::Read(int fd, Stream& stream) {
   close(fd);
 }
 
-std::optional<std::string> ChildProcess::WaitIn(
-    Stream& stream, const std::function<bool(const std::string&)>& pred, absl::Duration timeout) {
+std::optional<std::string> ChildProcess::WaitIn(Stream& stream,
+                                                const std::function<bool(const std::string&)>& pred,
+                                                absl::Duration timeout) {
   const absl::Time until = absl::Now() + timeout;
   size_t seen = 0;
   MutexLock lock(stream.mutex);

@@ -119,6 +119,15 @@ TEST_F(FaultsTest, HangUntilReleased) {
   EXPECT_EQ(LastEntry().fault, "hang");
 }
 
+TEST_F(FaultsTest, AReleaseAlsoFreesWhatIsAboutToHang) {
+  Add(FaultKind::kHang, -1, [](FaultRule& rule) { rule.fault.delay = absl::Milliseconds(200); });
+  HttpConnection connection(simulator_->dc("us").url());
+  connection.Request("POST", kTokenPath, RefreshBody(grant_));
+  ASSERT_TRUE(simulator_->log().WaitForCount({}, 1, kPatience));
+  simulator_->ClearFaults();
+  EXPECT_EQ(connection.Read().status, 200);
+}
+
 TEST_F(FaultsTest, HangAfterProcessing) {
   Add(FaultKind::kHangAfterProcessing);
   HttpConnection connection(simulator_->dc("us").url());

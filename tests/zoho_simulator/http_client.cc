@@ -51,7 +51,11 @@ class HttpConnection::Impl {
           ssl_ != nullptr
               ? SSL_write(ssl_, bytes.data() + sent, static_cast<int>(bytes.size() - sent))
               : send(fd_, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
-      if (n <= 0) return false;
+      if (n <= 0) {
+        // The kernel reports a reset once, and this was it.
+        send_was_reset_ = errno == ECONNRESET || errno == EPIPE;
+        return false;
+      }
       sent += static_cast<size_t>(n);
     }
     return true;
@@ -129,9 +133,9 @@ class HttpConnection::Impl {
       buffer_.append(block, static_cast<size_t>(n));
       return true;
     }
-    result.end = errno == ECONNRESET || errno == EPIPE ? HttpResult::End::kReset
-                 : errno == EAGAIN                     ? HttpResult::End::kTimeout
-                                                       : HttpResult::End::kClosed;
+    result.end = send_was_reset_ || errno == ECONNRESET || errno == EPIPE ? HttpResult::End::kReset
+                 : errno == EAGAIN ? HttpResult::End::kTimeout
+                                   : HttpResult::End::kClosed;
     return false;
   }
 
@@ -155,6 +159,7 @@ class HttpConnection::Impl {
   SSL* ssl_ = nullptr;
   std::string host_;
   std::string buffer_;
+  bool send_was_reset_ = false;
   HttpResult::End state_ = HttpResult::End::kReset;
 };
 

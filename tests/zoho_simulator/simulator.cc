@@ -50,6 +50,7 @@ struct Flight {
   Parameters parameters;
   uint64_t sequence = 0;
   Fault fault;
+  uint64_t releases = 0;  // so many had been when it arrived
   std::string outcome = "not_processed";
   std::optional<GrantIdentity> grant;
   AccountsReply reply;
@@ -178,6 +179,7 @@ class Simulator::Impl {
     std::vector<Hung> released;
     {
       MutexLock lock(mutex_);
+      ++releases_[std::string(dc)];
       for (auto it = hung_.begin(); it != hung_.end();) {
         if (!dc.empty() && it->flight->exchange->request().label != dc) {
           ++it;
@@ -221,6 +223,7 @@ class Simulator::Impl {
     const HttpRequest& request = exchange->request();
     flight->parameters = ParametersOf(request);
     RequestEntry entry = EntryFor(accounts_, request, flight->parameters, now());
+    flight->releases = ReleasesOf(request.label);
     const std::optional<Fault> fault =
         faults_.Take({entry.dc, entry.path, entry.grant_type, entry.client_id, entry.grant.org_id});
     if (fault.has_value()) flight->fault = *fault;
@@ -312,8 +315,24 @@ class Simulator::Impl {
       End(flight, HttpEnding::Action::kReset);
       return;
     }
+    {
+      // A release frees all that had arrived, also what was just about to hang.
+      MutexLock lock(mutex_);
+      if (flight->releases == ReleasesOfLocked(flight->exchange->request().label)) {
+        hung_.push_back({flight, std::move(next)});
+        return;
+      }
+    }
+    next();
+  }
+
+  uint64_t ReleasesOf(const std::string& dc) {
     MutexLock lock(mutex_);
-    hung_.push_back({flight, std::move(next)});
+    return ReleasesOfLocked(dc);
+  }
+
+  uint64_t ReleasesOfLocked(const std::string& dc) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return releases_[dc] + releases_[""];
   }
 
   // A hanging request whose caller leaves is over. A delayed one is still processed: Zoho would not
@@ -338,6 +357,7 @@ class Simulator::Impl {
 
   mutable Mutex mutex_;
   std::vector<Hung> hung_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, uint64_t> releases_ ABSL_GUARDED_BY(mutex_);  // by DC; "": of all
 };
 
 Simulator::Simulator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

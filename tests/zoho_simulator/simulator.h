@@ -119,7 +119,8 @@ class Simulator {
   // Ends the faults of `dc` (all if empty), and releases what hangs.
   void ClearFaults(std::string_view dc = {});
   std::vector<FaultRules::Numbered> faults() const;
-  // Lets the hanging requests go on: those of `dc`, all if empty. Returns how many.
+  // Lets the requests that hang, or have arrived and would hang, go on: those of `dc`, all if
+  // empty. Returns how many were hanging.
   int ReleaseHung(std::string_view dc = {});
   int hung() const;
 

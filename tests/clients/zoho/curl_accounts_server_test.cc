@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <map>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,101 +14,19 @@
 #include "common/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/clients/zoho/curl_fixture.h"
 #include "tests/clients/zoho/form_body.h"
 #include "tests/clients/zoho/scripted_peer.h"
 
 namespace tokenbroker {
 namespace {
 
-using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 using Delivery = TokenResponse::Delivery;
 using End = ScriptedPeer::End;
 using Form = std::map<std::string, std::string>;
-
-// In every secret of these tests, so that one search proves that none got out.
-constexpr char kCanary[] = "CANARY";
-
-constexpr char kTokenBody[] =
-    R"({"access_token":"1000.new.CANARY","api_domain":"https://www.zohoapis.com",)"
-    R"("token_type":"Bearer","expires_in":3600})";
-
-DataCenter DcAt(const std::string& accounts_server) {
-  return {"us", accounts_server, "https://www.zohoapis.com", "people.zoho.com"};
-}
-
-TokenRequest RefreshAt(const std::string& accounts_server) {
-  TokenRequest request;
-  request.grant_type = TokenRequest::GrantType::kRefreshToken;
-  request.dc = DcAt(accounts_server);
-  request.client_id = "1000.APP";
-  request.client_secret = Secret("CANARY-client-secret");
-  request.refresh_token = Secret("1000.old.CANARY");
-  return request;
-}
-
-std::string DeliveryName(Delivery delivery) {
-  switch (delivery) {
-    case Delivery::kNotSent:
-      return "not sent";
-    case Delivery::kAnswered:
-      return "answered";
-    case Delivery::kUnknown:
-      return "unknown";
-  }
-  return "";
-}
-
-std::string LastError(const absl::Status& status) {
-  const auto detail = GetErrorDetail(status);
-  if (!detail || detail->metadata.count("last_error") == 0) return "";
-  return detail->metadata.at("last_error");
-}
-
-class CurlAccountsServerTest : public ::testing::Test {
- protected:
-  CurlAccountsServerTest() : CurlAccountsServerTest(Options()) {}
-  explicit CurlAccountsServerTest(CurlAccountsServer::Options options)
-      : server_(CurlAccountsServer::Create(std::move(options)).value()) {}
-
-  static CurlAccountsServer::Options Options() {
-    CurlAccountsServer::Options options;
-    options.allow_plaintext_loopback = true;
-    return options;
-  }
-
-  TokenResponse Send(const TokenRequest& request) {
-    return Send(request, [] { return absl::OkStatus(); });
-  }
-  // Counts the checks, and looks for secrets in what is told about the outcome.
-  TokenResponse Send(const TokenRequest& request, BeforeSend check) {
-    TokenResponse response = server_->RequestToken(request, [&] {
-      ++checks_;
-      return check();
-    });
-    EXPECT_THAT(response.status.ToString(), Not(HasSubstr(kCanary)));
-    EXPECT_THAT(
-        absl::StrCat(response.reply.error, response.reply.advice, response.reply.api_domain),
-        Not(HasSubstr(kCanary)));
-    EXPECT_EQ(response.status.ok(), response.delivery == Delivery::kAnswered);
-    return response;
-  }
-
-  // Sends a refresh that must fail, and checks how: with one of `last_errors`.
-  void ExpectFailure(const TokenRequest& request, Delivery delivery,
-                     const std::vector<std::string>& last_errors) {
-    const TokenResponse response = Send(request);
-    EXPECT_EQ(DeliveryName(response.delivery), DeliveryName(delivery));
-    EXPECT_EQ(response.status.code(), absl::StatusCode::kUnavailable);
-    EXPECT_EQ(ErrorReason(response.status), "ZOHO_UNAVAILABLE");
-    EXPECT_THAT(last_errors, Contains(LastError(response.status)));
-  }
-
-  std::unique_ptr<CurlAccountsServer> server_;
-  int checks_ = 0;
-};
 
 // --- What is sent
 // ---------------------------------------------------------------------------------
@@ -302,113 +219,6 @@ TEST_F(CurlAccountsServerTest, OtherUrlsAreRefused) {
   EXPECT_EQ(checks_, 0);
 }
 
-// --- Sent, and no whole reply
-// ---------------------------------------------------------------------
-
-struct LostReply {
-  std::string name;
-  ScriptedPeer::Script script;
-  std::vector<std::string> last_errors;  // one of them: libcurl's releases differ
-};
-
-void PrintTo(const LostReply& c, std::ostream* out) { *out << c.name; }
-
-class LostReplyTest : public CurlAccountsServerTest,
-                      public ::testing::WithParamInterface<LostReply> {};
-
-TEST_P(LostReplyTest, IsUnknownAndNotRepeated) {
-  ScriptedPeer peer({GetParam().script});
-  TokenRequest request = RefreshAt(peer.url());
-  request.response_timeout = absl::Milliseconds(500);
-  const auto start = std::chrono::steady_clock::now();
-  ExpectFailure(request, Delivery::kUnknown, GetParam().last_errors);
-  // The slowest script would take minutes.
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
-  EXPECT_EQ(checks_, 1);
-  const auto received = peer.WaitForEnded(1);
-  ASSERT_EQ(received.size(), 1u);
-  EXPECT_EQ(received[0].requests, 1);
-}
-
-const std::vector<std::string> kCutOffHead = {"reply_cut_off", "closed_without_reply",
-                                              "receive_failed"};
-
-constexpr char kHead[] = "HTTP/1.1 200 OK\r\n";
-
-INSTANTIATE_TEST_SUITE_P(
-    All, LostReplyTest,
-    ::testing::Values(
-        LostReply{"Closed", {}, {"closed_without_reply"}},
-        LostReply{"Reset", {.end = End::kReset}, {"receive_failed"}},
-        LostReply{"Silence", {.end = End::kStay}, {"response_timeout"}},
-        LostReply{"HeadCutOff", {.reply = "HTTP/1.1 200 OK\r\nContent-Le"}, kCutOffHead},
-        LostReply{"HeadOfAnErrorCutOff", {.reply = "HTTP/1.1 500 Oops\r\nContent-Le"}, kCutOffHead},
-        LostReply{"StatusLineCutOff", {.reply = "HTTP/1.1 40"}, kCutOffHead},
-        LostReply{"OnlyInterimReply", {.reply = "HTTP/1.1 100 Continue\r\n\r\n"}, kCutOffHead},
-        LostReply{"BodyCutOff",
-                  {.reply = absl::StrCat(kHead, "Content-Length: 1000\r\n\r\n{\"access_")},
-                  {"reply_cut_off"}},
-        LostReply{"BodyReset",
-                  {.reply = absl::StrCat(kHead, "Content-Length: 1000\r\n\r\n{\"access_"),
-                   .end = End::kReset},
-                  {"receive_failed"}},
-        LostReply{"ChunkCutOff",
-                  {.reply = absl::StrCat(kHead, "Transfer-Encoding: chunked\r\n\r\n",
-                                         "9\r\n{\"access_\r\n")},
-                  {"reply_cut_off"}},
-        LostReply{"CutOffWithoutLength",
-                  {.reply = absl::StrCat(kHead, "Connection: close\r\n\r\n{\"access_")},
-                  {"reply_cut_off"}},
-        LostReply{"NothingWithoutLength",
-                  {.reply = absl::StrCat(kHead, "Connection: close\r\n\r\n")},
-                  {"reply_cut_off"}},
-        LostReply{"NotHttp", {.reply = "220 mail.example ESMTP\r\n\r\n"}, {"not_http"}},
-        LostReply{"BodyTooLarge",
-                  {.reply = JsonReply("200 OK", std::string(64 * 1024 + 1, ' '))},
-                  {"reply_too_large"}},
-        LostReply{
-            "EndlessBody",
-            {.reply = absl::StrCat(kHead, "Connection: close\r\n\r\n", std::string(8 << 20, ' '))},
-            {"reply_too_large"}},
-        LostReply{"EndlessHead",
-                  {.reply = absl::StrCat(kHead, "X: ", std::string(60000, 'x'),
-                                         "\r\nY: ", std::string(60000, 'y'), "\r\n\r\n{}")},
-                  {"reply_too_large"}},
-        LostReply{"DrippingHead",
-                  {.reply = absl::StrCat(kHead, "X: ", std::string(10000, 'x')),
-                   .drip_bytes = 1,
-                   .drip_interval = absl::Milliseconds(20)},
-                  {"response_timeout"}},
-        LostReply{"DrippingBody",
-                  {.reply = JsonReply("200 OK", std::string(10000, ' ')),
-                   .drip_bytes = 90,
-                   .drip_interval = absl::Milliseconds(20)},
-                  {"response_timeout"}},
-        LostReply{"DrippingInterimReplies",
-                  {.reply =
-                       [] {
-                         std::string many;
-                         for (int i = 0; i < 500; ++i) many += "HTTP/1.1 100 Continue\r\n\r\n";
-                         return many;
-                       }(),
-                   .drip_bytes = 25,
-                   .drip_interval = absl::Milliseconds(20)},
-                  {"response_timeout"}}),
-    [](const auto& info) { return info.param.name; });
-
-// libcurl by itself repeats a POST on a new connection when a kept one turns out dead.
-TEST_F(CurlAccountsServerTest, AConnectionIsNeverUsedTwice) {
-  ScriptedPeer peer({{.reply = JsonReply("200 OK", kTokenBody), .end = End::kStay}, {}});
-  EXPECT_EQ(Send(RefreshAt(peer.url())).reply.kind, ReplyKind::kSuccess);
-  ExpectFailure(RefreshAt(peer.url()), Delivery::kUnknown, {"closed_without_reply"});
-  const auto received = peer.WaitForEnded(2);
-  ASSERT_EQ(received.size(), 2u);
-  EXPECT_TRUE(received[0].ended);
-  EXPECT_EQ(received[0].requests, 1);
-  EXPECT_EQ(received[1].requests, 1);
-  EXPECT_EQ(checks_, 2);
-}
-
 // --- Answered
 // -------------------------------------------------------------------------------------
 
@@ -454,6 +264,17 @@ TEST_F(CurlAccountsServerTest, LargestReply) {
 TEST_F(CurlAccountsServerTest, WholeReplyWithoutLength) {
   ScriptedPeer peer({{.reply = absl::StrCat("HTTP/1.0 200 OK\r\n\r\n", kTokenBody)}});
   EXPECT_EQ(Send(RefreshAt(peer.url())).reply.kind, ReplyKind::kSuccess);
+}
+
+TEST_F(CurlAccountsServerTest, NonsenseOfKnownLengthIsAWholeReply) {
+  ScriptedPeer peer({{.reply = Reply("200 OK", "text/plain", "OK")},
+                     {.reply = Reply("200 OK", "application/json", "")}});
+  const TokenResponse text = Send(RefreshAt(peer.url()));
+  EXPECT_EQ(text.delivery, Delivery::kAnswered);
+  EXPECT_EQ(text.reply.error, "not_json");
+  const TokenResponse empty = Send(RefreshAt(peer.url()));
+  EXPECT_EQ(empty.delivery, Delivery::kAnswered);
+  EXPECT_EQ(empty.reply.error, "empty_reply");
 }
 
 TEST_F(CurlAccountsServerTest, SlowButWholeReply) {

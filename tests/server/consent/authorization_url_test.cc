@@ -78,6 +78,12 @@ TEST_F(AuthorizationUrlsTest, AsksForOfflineConsentWithPkce) {
   EXPECT_THAT(url->url, Not(HasSubstr(verifier)));
 }
 
+// RFC 7636, appendix B.
+TEST(Pkce, MakesTheChallengeOfTheStandard) {
+  EXPECT_EQ(absl::WebSafeBase64Escape(Sha256("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")),
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+}
+
 TEST_F(AuthorizationUrlsTest, PutsEverythingIntoTheState) {
   const std::string url = Urls().Create(SomeRequest())->url;
   const absl::StatusOr<ConsentState> state =

@@ -61,9 +61,9 @@ absl::Duration DistantAccountsServer::LatencyOf(const std::string& dc) const {
 
 TokenResponse DistantAccountsServer::RequestToken(const TokenRequest& request,
                                                   BeforeSend before_send) {
-  const std::string credential = absl::StrCat(
-      absl::string_view(request.refresh_token.Reveal().data(), request.refresh_token.size()),
-      request.soid);
+  std::string credential = request.soid;
+  credential += request.refresh_token.Reveal();
+  credential += request.code.Reveal();
   bool timed_out = false;
   TokenResponse response = near_.RequestToken(request, [&]() -> absl::Status {
     if (connect_ > absl::ZeroDuration()) executor_->Pause(connect_);

@@ -87,7 +87,7 @@ class GrpcServerTest : public ::testing::Test {
   static std::shared_ptr<grpc::Channel> Connect(
       const GrpcServer& server,
       std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials()) {
-    return grpc::CreateChannel(absl::StrCat("localhost:", server.port()), credentials);
+    return grpc::CreateChannel(absl::StrCat("127.0.0.1:", server.port()), credentials);
   }
 
   static grpc::Status Call(const std::shared_ptr<grpc::Channel>& channel,

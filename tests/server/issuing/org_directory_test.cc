@@ -1,0 +1,145 @@
+#include "server/issuing/org_directory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/errors.h"
+#include "tests/server/issuing/world.h"
+
+namespace tokenbroker {
+namespace {
+
+using Op = testing::FakeTokenStore::Op;
+using ::testing::ElementsAre;
+
+class OrgDirectoryTest : public ::testing::Test {
+ protected:
+  void Add(const std::string& org, Environment environment, const std::string& client,
+           const std::string& dc = "us") {
+    world_.Add({.key = {org, environment, client}, .dc = dc});
+  }
+  absl::StatusOr<OrgPage> List(const GrantFilter& filter, const std::string& after, int size) {
+    absl::StatusOr<OrgPage> result = absl::InternalError("not called");
+    world_.replica().directory().List(filter, after, size,
+                                      [&](absl::StatusOr<OrgPage> page) { result = page; });
+    world_.executor().RunUntilIdle();
+    return result;
+  }
+  // "org:grants org:grants |" per page.
+  std::string Walk(const GrantFilter& filter, int size) {
+    std::string all;
+    std::string after;
+    do {
+      const absl::StatusOr<OrgPage> page = List(filter, after, size);
+      if (!page.ok()) return page.status().ToString();
+      for (const OrgEntry& org : page->orgs) {
+        absl::StrAppend(&all, org.org_id, ":", org.grants.size(), " ");
+      }
+      absl::StrAppend(&all, "|");
+      after = page->next;
+    } while (!after.empty());
+    return all;
+  }
+  World world_;
+};
+
+TEST_F(OrgDirectoryTest, ListsOrgsPageByPageAndSplitsNone) {
+  for (const char* org : {"a", "b", "c", "d", "e"}) {
+    Add(org, Environment::kProduction, "web");
+    Add(org, Environment::kSandbox, "web");
+    Add(org, Environment::kProduction, "narrow");
+  }
+  EXPECT_EQ(Walk({}, 2), "a:3 b:3 |c:3 d:3 |e:3 |");
+  EXPECT_EQ(Walk({}, 5), "a:3 b:3 c:3 d:3 e:3 |");
+  EXPECT_EQ(Walk({}, 1), "a:3 |b:3 |c:3 |d:3 |e:3 |");
+}
+
+TEST_F(OrgDirectoryTest, AnEmptyStoreIsOneEmptyPage) { EXPECT_EQ(Walk({}, 10), "|"); }
+
+TEST_F(OrgDirectoryTest, OrgsThatCrossTheStoresPagesStayWhole) {
+  // 3 grants each: every page boundary of the store cuts an org sooner or later.
+  std::string expected;
+  for (int i = 0; i < 400; ++i) {
+    const std::string org = absl::StrCat("org", 1000 + i);
+    for (const char* client : {"web", "narrow", "self"}) {
+      Add(org, Environment::kProduction, client);
+    }
+    absl::StrAppend(&expected, org, ":3 ", i % 100 == 99 ? "|" : "");
+  }
+  EXPECT_EQ(Walk({}, 100), expected);
+}
+
+TEST_F(OrgDirectoryTest, ReadsNoMoreThanItsShare) {
+  for (int i = 0; i < 6000; ++i) {
+    Add(absl::StrCat("org", 10000 + i), Environment::kProduction, "web", i == 5999 ? "eu" : "us");
+  }
+  world_.store().ResetCounts();
+  const absl::StatusOr<OrgPage> first = List({.dc = "eu"}, "", 10);
+  ASSERT_TRUE(first.ok());
+  EXPECT_TRUE(first->orgs.empty());
+  EXPECT_NE(first->next, "");
+  EXPECT_LE(world_.store().count(Op::kListPage), 11);
+  const absl::StatusOr<OrgPage> second = List({.dc = "eu"}, first->next, 10);
+  ASSERT_EQ(second->orgs.size(), 1u);
+  EXPECT_EQ(second->orgs[0].org_id, "org15999");
+  EXPECT_EQ(second->next, "");
+}
+
+TEST_F(OrgDirectoryTest, FiltersGrants) {
+  Add("a", Environment::kProduction, "web", "us");
+  Add("a", Environment::kSandbox, "web", "us");
+  Add("b", Environment::kProduction, "narrow", "eu");
+  Add("c", Environment::kProduction, "web", "eu");
+  world_.store().Edit({"c", Environment::kProduction, "web"}, [](GrantRecord& record) {
+    record.info.labels = {{"team", "x"}, {"tier", "1"}};
+    record.state = GrantState::kNeedsConsent;
+  });
+  EXPECT_EQ(Walk({.dc = "eu"}, 10), "b:1 c:1 |");
+  EXPECT_EQ(Walk({.environment = Environment::kSandbox}, 10), "a:1 |");
+  EXPECT_EQ(Walk({.state = GrantState::kActive}, 10), "a:2 b:1 |");
+  EXPECT_EQ(Walk({.labels = {{"team", "x"}}}, 10), "c:1 |");
+  EXPECT_EQ(Walk({.labels = {{"team", "x"}, {"tier", "2"}}}, 10), "|");
+  EXPECT_EQ(Walk({.oauth_client = "narrow"}, 10), "b:1 |");
+  EXPECT_EQ(Walk({.dc = "eu", .oauth_client = "web"}, 10), "c:1 |");
+  // A page is full only with orgs that pass.
+  EXPECT_EQ(Walk({.dc = "eu"}, 1), "b:1 |c:1 |");
+}
+
+TEST_F(OrgDirectoryTest, GivesAllGrantsOfOneOrgAndNoTokens) {
+  Add("acme", Environment::kProduction, "web");
+  Add("acme", Environment::kSandbox, "narrow");
+  Add("acme2", Environment::kProduction, "web");
+  absl::StatusOr<OrgEntry> org = absl::InternalError("not called");
+  world_.replica().directory().Get("acme", [&](absl::StatusOr<OrgEntry> entry) { org = entry; });
+  world_.executor().RunUntilIdle();
+  ASSERT_TRUE(org.ok()) << org.status();
+  EXPECT_EQ(org->org_id, "acme");
+  ASSERT_EQ(org->grants.size(), 2u);
+  EXPECT_EQ(org->grants[0].key.oauth_client, "web");
+  EXPECT_EQ(org->grants[1].key.oauth_client, "narrow");
+  EXPECT_TRUE(org->grants[0].refresh_token.empty());
+  world_.replica().directory().Get("acm", [&](absl::StatusOr<OrgEntry> entry) { org = entry; });
+  world_.executor().RunUntilIdle();
+  EXPECT_EQ(ErrorReason(org.status()), "ORG_NOT_FOUND");
+}
+
+TEST_F(OrgDirectoryTest, ErrorsAreTheStores) {
+  world_.store().SetUnavailable(true);
+  EXPECT_EQ(ErrorReason(List({}, "", 10).status()), "STORE_UNAVAILABLE");
+}
+
+TEST_F(OrgDirectoryTest, IsAnsweredAlsoWhenTheExecutorStops) {
+  std::vector<std::string> reasons;
+  const auto note = [&](const absl::StatusOr<OrgPage>& page) {
+    reasons.push_back(ErrorReason(page.status()));
+  };
+  world_.replica().directory().List({}, "", 10, note);
+  world_.executor().Shutdown();
+  world_.replica().directory().List({}, "", 10, note);
+  EXPECT_THAT(reasons, ElementsAre("SHUTTING_DOWN", "SHUTTING_DOWN"));
+}
+
+}  // namespace
+}  // namespace tokenbroker
