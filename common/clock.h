@@ -21,10 +21,9 @@ struct Clock {
   std::function<MonotonicTime()> monotonic;
 
   static Clock System() {
-    return Clock{[] { return absl::Now(); },
-                 [] {
-                   return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
-                 }};
+    return Clock{
+        [] { return absl::Now(); },
+        [] { return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch()); }};
   }
 };
 

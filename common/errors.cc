@@ -107,8 +107,8 @@ absl::Status WithMetadata(const absl::Status& status, std::string_view key,
 }
 
 absl::Status InvalidRequestError(std::vector<FieldViolation> violations) {
-  const std::string message = absl::StrJoin(
-      violations, "; ", [](std::string* out, const FieldViolation& violation) {
+  const std::string message =
+      absl::StrJoin(violations, "; ", [](std::string* out, const FieldViolation& violation) {
         absl::StrAppend(out, violation.field, ": ", violation.description);
       });
   return Make(absl::StatusCode::kInvalidArgument, message,
@@ -168,20 +168,19 @@ absl::Status ClientRejectedError(std::string_view dc, std::string_view oauth_cli
 }
 
 absl::Status ClientSecretMissingError(std::string_view dc, std::string_view oauth_client) {
-  return Make(
-      absl::StatusCode::kFailedPrecondition,
-      absl::StrCat("OAuth client '", View(oauth_client), "' has no client secret for DC '",
-                   View(dc), "' in the broker's configuration"),
-      {.reason = "CLIENT_SECRET_MISSING",
-       .metadata = {{"dc", std::string(dc)}, {"oauth_client", std::string(oauth_client)}}});
+  return Make(absl::StatusCode::kFailedPrecondition,
+              absl::StrCat("OAuth client '", View(oauth_client), "' has no client secret for DC '",
+                           View(dc), "' in the broker's configuration"),
+              {.reason = "CLIENT_SECRET_MISSING",
+               .metadata = {{"dc", std::string(dc)}, {"oauth_client", std::string(oauth_client)}}});
 }
 
 absl::Status OAuthClientNotConfiguredError(std::string_view oauth_client) {
-  return Make(absl::StatusCode::kFailedPrecondition,
-              absl::StrCat("OAuth client '", View(oauth_client),
-                           "' is not in the broker's configuration"),
-              {.reason = "OAUTH_CLIENT_NOT_CONFIGURED",
-               .metadata = {{"oauth_client", std::string(oauth_client)}}});
+  return Make(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat("OAuth client '", View(oauth_client), "' is not in the broker's configuration"),
+      {.reason = "OAUTH_CLIENT_NOT_CONFIGURED",
+       .metadata = {{"oauth_client", std::string(oauth_client)}}});
 }
 
 absl::Status DcNotConfiguredError(std::string_view dc) {
@@ -205,11 +204,11 @@ absl::Status AuthorizationCodeRejectedError(std::string_view zoho_error) {
 }
 
 absl::Status RefreshTokenRejectedError(std::string_view zoho_error) {
-  return Make(absl::StatusCode::kFailedPrecondition,
-              absl::StrCat("Zoho refused the refresh token (", View(zoho_error),
-                           "): it is wrong, revoked, evicted or of another DC"),
-              {.reason = "REFRESH_TOKEN_REJECTED",
-               .metadata = {{"zoho_error", std::string(zoho_error)}}});
+  return Make(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat("Zoho refused the refresh token (", View(zoho_error),
+                   "): it is wrong, revoked, evicted or of another DC"),
+      {.reason = "REFRESH_TOKEN_REJECTED", .metadata = {{"zoho_error", std::string(zoho_error)}}});
 }
 
 absl::Status RefreshTokenMissingError() {

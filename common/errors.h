@@ -62,9 +62,10 @@ absl::Status ScopeNotGrantedError(const std::vector<std::string>& missing_scopes
 // ABORTED, GRANT_CHANGED: the grant was registered or revoked while the call was under way.
 absl::Status GrantChangedError();
 
-// --- The operator's configuration ------------------------------------------------------------------
-// FAILED_PRECONDITION, CLIENT_REJECTED: Zoho refused the OAuth client, its secret or its redirect
-// URI. Metadata: dc, oauth_client, zoho_error; `advice` names the likely cause.
+// --- The operator's configuration
+// ------------------------------------------------------------------ FAILED_PRECONDITION,
+// CLIENT_REJECTED: Zoho refused the OAuth client, its secret or its redirect URI. Metadata: dc,
+// oauth_client, zoho_error; `advice` names the likely cause.
 absl::Status ClientRejectedError(std::string_view dc, std::string_view oauth_client,
                                  std::string_view zoho_error, std::string_view advice);
 // FAILED_PRECONDITION, CLIENT_SECRET_MISSING: the configuration has no secret of this OAuth client
@@ -78,7 +79,8 @@ absl::Status DcNotConfiguredError(std::string_view dc);
 // FAILED_PRECONDITION, CONSENT_NOT_CONFIGURED: no public callback URL or no key for states.
 absl::Status ConsentNotConfiguredError(std::string_view what);
 
-// --- RegisterGrant ---------------------------------------------------------------------------------
+// --- RegisterGrant
+// ---------------------------------------------------------------------------------
 // FAILED_PRECONDITION, AUTHORIZATION_CODE_REJECTED: used, expired or foreign code.
 absl::Status AuthorizationCodeRejectedError(std::string_view zoho_error);
 // FAILED_PRECONDITION, REFRESH_TOKEN_REJECTED: the imported refresh token is dead or of another DC.
@@ -87,7 +89,8 @@ absl::Status RefreshTokenRejectedError(std::string_view zoho_error);
 // (consent was asked without access_type=offline, or repeated without prompt=consent).
 absl::Status RefreshTokenMissingError();
 
-// --- Limits ----------------------------------------------------------------------------------------
+// --- Limits
+// ----------------------------------------------------------------------------------------
 // RESOURCE_EXHAUSTED, MINT_BUDGET_EXHAUSTED: the grant's own budget of refreshes is used up.
 absl::Status MintBudgetExhaustedError(absl::Duration retry_after);
 // RESOURCE_EXHAUSTED, ZOHO_THROTTLED: Zoho throttles this grant.
@@ -95,9 +98,10 @@ absl::Status ZohoThrottledError(absl::Duration retry_after);
 // RESOURCE_EXHAUSTED, OVERLOADED: the queue of this DC's lane is full.
 absl::Status OverloadedError(absl::Duration retry_after);
 
-// --- Dependencies ------------------------------------------------------------------------------------
-// UNAVAILABLE, ZOHO_UNAVAILABLE: the accounts server is down, slow, answers nonsense, or the grant
-// cools down after such a failure. Metadata: dc, and last_error where known.
+// --- Dependencies
+// ------------------------------------------------------------------------------------ UNAVAILABLE,
+// ZOHO_UNAVAILABLE: the accounts server is down, slow, answers nonsense, or the grant cools down
+// after such a failure. Metadata: dc, and last_error where known.
 absl::Status ZohoUnavailableError(std::string_view dc, std::string_view last_error,
                                   absl::Duration retry_after);
 // UNAVAILABLE, STORE_UNAVAILABLE: Redis or the database file cannot be used now. `what` is for the

@@ -7,11 +7,11 @@
 #include "absl/status/statusor.h"
 
 // Returns from the enclosing function when `expression` is not OK.
-#define TB_RETURN_IF_ERROR(expression)                             \
-  do {                                                             \
-    if (absl::Status tb_status = (expression); !tb_status.ok()) {  \
-      return tb_status;                                            \
-    }                                                              \
+#define TB_RETURN_IF_ERROR(expression)                            \
+  do {                                                            \
+    if (absl::Status tb_status = (expression); !tb_status.ok()) { \
+      return tb_status;                                           \
+    }                                                             \
   } while (false)
 
 #define TB_CONCAT_INNER_(a, b) a##b

@@ -4,6 +4,8 @@
 ROOT_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 CACHE_DIR=${XDG_CACHE_HOME:-$HOME/.cache}/token-broker
 TOOLS_DIR=$ROOT_DIR/.tools
+# What one clone has compiled serves another one on the same machine.
+export CCACHE_BASEDIR=$ROOT_DIR CCACHE_NOHASHDIR=1
 # shellcheck source=versions.sh
 source "$ROOT_DIR/scripts/lib/versions.sh"
 

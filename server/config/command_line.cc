@@ -84,8 +84,9 @@ class Parser {
         line_.config_file = value;
         continue;
       }
-      const auto key = std::find_if(keys.begin(), keys.end(),
-                                    [&](const EnvironmentKey& k) { return k.variable == name; });
+      const auto key =
+          std::find_if(keys.begin(), keys.end(),
+                       [&name = name](const EnvironmentKey& k) { return k.variable == name; });
       if (key != keys.end()) {
         line_.overrides.push_back({name, key->path, value});
       } else if (!IsServiceLink(name)) {

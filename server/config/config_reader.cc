@@ -194,7 +194,8 @@ void ConfigReader::ReadMessage(const YamlNode& node, const std::string& path, Me
     return;
   }
   std::map<std::string, int> seen;  // key to line
-  for (const auto& [key, value] : node.entries) {
+  for (size_t i = 0; i < node.keys.size(); ++i) {
+    const YamlNode& key = node.keys[i];
     const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(key.scalar);
     if (field == nullptr) {
       const std::string shown = absl::Utf8SafeCHexEscape(key.scalar.substr(0, 100));
@@ -209,7 +210,7 @@ void ConfigReader::ReadMessage(const YamlNode& node, const std::string& path, Me
       continue;
     }
     if (sources_ != nullptr) (*sources_)[field_path] = At(key);
-    ReadField(value, field_path, message, field);
+    ReadField(node.items[i], field_path, message, field);
   }
 }
 

@@ -87,6 +87,7 @@ class TreeBuilder final : public YAML::EventHandler {
     YamlNode node = std::move(open_.back());
     open_.pop_back();
     if (node.kind == YamlNode::Kind::kMap) {
+      std::vector<YamlNode> values;
       for (size_t i = 0; i + 1 < node.items.size(); i += 2) {
         YamlNode& key = node.items[i];
         if (key.kind != YamlNode::Kind::kScalar) {
@@ -96,9 +97,10 @@ class TreeBuilder final : public YAML::EventHandler {
         YamlNode& value = node.items[i + 1];
         // The parser places nothing at the next thing that it finds.
         if (value.kind == YamlNode::Kind::kNull) value.line = key.line;
-        node.entries.emplace_back(std::move(key), std::move(value));
+        node.keys.push_back(std::move(key));
+        values.push_back(std::move(value));
       }
-      node.items.clear();
+      node.items = std::move(values);
     }
     Place(std::move(node));
   }

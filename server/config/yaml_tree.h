@@ -3,7 +3,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "server/config/problems.h"
@@ -23,9 +22,9 @@ struct YamlNode {
   Kind kind = Kind::kNull;
   int line = 1;
   std::string scalar;
-  bool quoted = false;                                 // kScalar
-  std::vector<YamlNode> items;                         // kSequence
-  std::vector<std::pair<YamlNode, YamlNode>> entries;  // kMap; keys are scalars
+  bool quoted = false;          // kScalar
+  std::vector<YamlNode> items;  // kSequence, kMap: the values
+  std::vector<YamlNode> keys;   // kMap: scalars; the n-th is the key of the n-th item
 };
 
 // Parses `text`, which must be UTF-8 and hold exactly one document. False: it is not YAML; a

@@ -4,7 +4,6 @@
 #include <memory>
 #include <optional>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -17,22 +16,6 @@ namespace tokenbroker {
 namespace {
 
 constexpr size_t kMaxCodeBytes = 2048;  // as in RegisterGrant
-
-std::string Decode(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '+') {
-      out.push_back(' ');
-    } else if (text[i] == '%' && i + 2 < text.size() && absl::ascii_isxdigit(text[i + 1]) &&
-               absl::ascii_isxdigit(text[i + 2])) {
-      out += absl::HexStringToBytes(absl::string_view(text.data() + i + 1, 2));
-      i += 2;
-    } else {
-      out.push_back(text[i]);
-    }
-  }
-  return out;
-}
 
 CallbackPage Page(int http_status, std::string title, std::string text) {
   return {http_status, std::move(title), std::move(text)};
@@ -159,20 +142,6 @@ const std::vector<std::pair<std::string, std::string>>& CallbackPageHeaders() {
       {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
       {"X-Content-Type-Options", "nosniff"}};
   return *headers;
-}
-
-CallbackParameters ParseCallbackQuery(std::string_view query) {
-  CallbackParameters parameters;
-  while (!query.empty()) {
-    const size_t end = std::min(query.find('&'), query.size());
-    const std::string_view pair = query.substr(0, end);
-    query.remove_prefix(std::min(end + 1, query.size()));
-    if (pair.empty()) continue;
-    const size_t equals = std::min(pair.find('='), pair.size());
-    parameters.emplace(Decode(pair.substr(0, equals)),
-                       Decode(pair.substr(std::min(equals + 1, pair.size()))));
-  }
-  return parameters;
 }
 
 ConsentCallback::ConsentCallback(Options options, const Keyring* state_keys, const ZohoSetup* setup,

@@ -31,8 +31,6 @@ const std::vector<std::pair<std::string, std::string>>& CallbackPageHeaders();
 
 // Decoded query parameters; a name may be there more than once.
 using CallbackParameters = std::multimap<std::string, std::string>;
-// Takes any text: "state=…&code=…&location=us&accounts-server=https%3A%2F%2F…&".
-CallbackParameters ParseCallbackQuery(std::string_view query);
 
 // The redirect URI's other end: takes what Zoho's consent page sends by way of the browser and
 // registers the grant that the state names. Everything in the parameters comes from the browser and

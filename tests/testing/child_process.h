@@ -21,7 +21,7 @@ namespace tokenbroker::testing {
 class ChildProcess {
  public:
   struct Options {
-    std::vector<std::string> argv;  // argv[0]: a path, or a name that PATH finds
+    std::vector<std::string> argv;                   // argv[0]: a path, or a name that PATH finds
     std::map<std::string, std::string> environment;  // added to the test's own
     std::string input;  // its standard input, closed afterwards unless `keep_input_open`
     bool keep_input_open = false;

@@ -11,6 +11,7 @@
 #include "server/consent/callback.h"
 #include "server/consent/consent_state.h"
 #include "storage/sealing/primitives.h"
+#include "tests/server/consent/query.h"
 #include "tests/server/consent/state_keys.h"
 #include "tests/server/rpc/zoho_setup.h"
 

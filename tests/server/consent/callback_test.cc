@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/issuing/thread_executor.h"
+#include "tests/server/consent/query.h"
 #include "tests/server/consent/state_keys.h"
 #include "tests/server/rpc/zoho_setup.h"
 #include "tests/testing/fake_accounts_server.h"
@@ -215,15 +216,6 @@ TEST_F(ConsentCallbackTest, AsksForAReloadWhenItTakesTooLong) {
   // By then it is stored, or the reload waits until it is; the code is dead for a second exchange.
   EXPECT_TRUE(registrar_.Drain(absl::Seconds(10)));
   EXPECT_EQ(store_.Load(kKey)->state, GrantState::kActive);
-}
-
-TEST(ParseCallbackQuery, TakesAnyText) {
-  EXPECT_THAT(ParseCallbackQuery("a=1&b=x%2Fy+z&&c&=d&a=%zz&e=%4"),
-              UnorderedElementsAre(Pair("a", "1"), Pair("b", "x/y z"), Pair("c", ""), Pair("", "d"),
-                                   Pair("a", "%zz"), Pair("e", "%4")));
-  EXPECT_THAT(ParseCallbackQuery(""), SizeIs(0));
-  EXPECT_THAT(ParseCallbackQuery("&&&"), SizeIs(0));
-  EXPECT_THAT(ParseCallbackQuery("a=b=c"), ElementsAre(Pair("a", "b=c")));
 }
 
 TEST(RenderHtml, Escapes) {
