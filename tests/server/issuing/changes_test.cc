@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "common/errors.h"
 #include "tests/server/issuing/world.h"
 
@@ -110,6 +111,34 @@ TEST(Changes, AStaleFailureDoesNotKillTheNewGrant) {
   EXPECT_EQ(world.record().state, GrantState::kActive);
 }
 
+// Also where this replica does not hear that it is new.
+TEST(Changes, AStaleFailureIsNoFailure) {
+  World world;
+  world.distance().SetLatency(absl::Milliseconds(200));
+  world.Add({});
+  world.store().HoldEvents();
+  world.zoho().Script("rt-acme", ScriptedReply::Dead());
+  world.distance().WhenSent([&] { world.Add({.refresh_token = "rt-new"}); });
+  EXPECT_EQ(Brief(world.Get()), "REFRESHED at-1");
+}
+
+TEST(Changes, WhatIsReadBeforeARevocationIsNotGivenOutAfterIt) {
+  World world({.executor = {.threads_per_lane = 1}});
+  world.Add({.lifetime = absl::Hours(1)});
+  world.Add({.key = {"bolt", Environment::kProduction, "web"}, .refresh_token = "rt-bolt"});
+  // The flight has read the record, and waits for its DC's only thread.
+  world.distance().SetLatency(absl::Seconds(5));
+  (void)world.Start({.org_id = "bolt"});
+  world.executor().RunUntilIdle();
+  world.store().After(Op::kLoad, [&] { (void)world.store().Revoke(Grant().key); });
+  const auto call = world.Start({.rejected_version = 1});
+  world.executor().RunUntilIdle();
+  ASSERT_EQ(Brief(call), "waiting");
+  EXPECT_FALSE(world.Start()->cached);
+  world.Advance(absl::Seconds(6));
+  EXPECT_EQ(Brief(call), "CONSENT_REQUIRED");
+}
+
 TEST(Changes, ARefusalEndsWithTheRegistrationThatMendsIt) {
   World world;
   world.Add({});
@@ -129,6 +158,21 @@ TEST(Changes, ARefusalThatIsMendedBeforeItIsRememberedIsNotHeld) {
   // Whoever waited gets the new one as well.
   EXPECT_EQ(Brief(world.Get()), "STORE at-old");
   EXPECT_EQ(Brief(world.Get()), "CACHE at-old");
+}
+
+TEST(Changes, NorWhenNobodyWaitedForIt) {
+  World world;
+  world.Add({});
+  std::shared_ptr<Call> call;
+  world.zoho().Script("rt-acme", ScriptedReply::Throttled());
+  world.store().After(Op::kFail, [&] {
+    world.replica().issuer().Cancel(call->ticket);
+    world.Add({.refresh_token = "rt-new", .lifetime = absl::Hours(1)});
+  });
+  call = world.Start();
+  world.executor().RunUntilIdle();
+  ASSERT_EQ(call->answers, 1);
+  EXPECT_EQ(Brief(world.Get()), "STORE at-old");
 }
 
 TEST(Changes, ANewConsentWhileAnUnknownOrgIsLookedUpIsSeen) {
@@ -235,6 +279,43 @@ TEST(Changes, WhileTheStoreIsDownTokensAreServedUntilTheyExpire) {
   world.store().SetSession(2);
   world.Advance(absl::Seconds(1));
   EXPECT_EQ(Brief(world.Get()), "REFRESHED at-1");
+}
+
+TEST(Changes, WhileTheStoreIsDownCallersDoNotQueueForIt) {
+  World world;
+  const auto query = [](int i) {
+    return Query{.org_id = absl::StrCat("org", i), .oauth_client = i % 2 == 0 ? "web" : ""};
+  };
+  for (int i = 0; i < 200; ++i) {
+    world.Add(
+        {.key = {query(i).org_id, Environment::kProduction, "web"}, .lifetime = absl::Hours(1)});
+    ASSERT_TRUE(world.Get(query(i)).ok());
+  }
+  world.store().SetUnavailable(true);
+  world.store().SetSession(0);
+  world.Advance(absl::Seconds(60));
+  world.store().ResetCounts();
+  int cached = 0;
+  for (int i = 0; i < 200; ++i) {
+    const auto call = world.Start(query(i));
+    cached += call->cached ? 1 : 0;
+    world.executor().RunUntilIdle();
+    ASSERT_EQ(Brief(call).substr(6), "at-old") << i;
+  }
+  // The first one found out.
+  EXPECT_EQ(cached, 199);
+  EXPECT_EQ(world.store().operations(), 1);
+}
+
+TEST(Changes, ATokenOlderThanTheRejectedOneIsNoSubstitute) {
+  World world({.replicas = 2});
+  world.Add({.lifetime = absl::Hours(1)});
+  ASSERT_TRUE(world.replica(1).Get().ok());
+  world.replica(1).store().HoldEvents();
+  ASSERT_EQ(world.replica(0).Get({.rejected_version = 1})->token->version, 2);
+  world.replica(1).store().SetUnavailable(true);
+  EXPECT_EQ(Brief(world.replica(1).Get({.rejected_version = 2})), "STORE_UNAVAILABLE");
+  EXPECT_EQ(world.replica(1).Get()->token->version, 1);
 }
 
 TEST(Changes, AStoreThatIsDownIsNotAskedByEverybody) {

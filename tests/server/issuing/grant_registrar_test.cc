@@ -291,6 +291,17 @@ TEST(GrantRegistrar, WhatAnImportLearnsOfTheGrantsOwnTokenIsKept) {
   EXPECT_EQ(world.record().state, GrantState::kActive);
 }
 
+TEST(GrantRegistrar, AnImportDoubtsTheDeathOfATokenWhoseFateIsUnknown) {
+  World world;
+  world.Add({});
+  world.zoho().Script("rt-acme", ScriptedReply::Ambiguous());
+  world.zoho().Script("rt-acme", ScriptedReply::Dead());
+  ASSERT_FALSE(world.Get().ok());
+  world.Advance(absl::Seconds(5));
+  EXPECT_EQ(Reason(world.replica().Register(Import("rt-acme"))), "REFRESH_TOKEN_REJECTED");
+  EXPECT_EQ(world.record().state, GrantState::kActive);
+}
+
 TEST(GrantRegistrar, ClientCredentialsNeedNoRefreshToken) {
   World world;
   const auto registered = world.replica().Register(ByClientCredentials());

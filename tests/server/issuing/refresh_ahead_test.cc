@@ -149,6 +149,20 @@ TEST(RefreshAhead, TheLastSendIsForACaller) {
   EXPECT_EQ(Brief(world.Get({.min_lifetime = absl::Seconds(900)})), "REFRESHED at-1");
 }
 
+TEST(RefreshAhead, WhoJoinsBackgroundWorkIsNotRefusedLikeIt) {
+  World world;
+  world.Add({.lifetime = absl::Seconds(500)});
+  world.store().Edit(Grant().key, [&](GrantRecord& record) {
+    record.sends.assign(4, world.executor().clock().wall());
+    record.updated = record.access_expiry - absl::Hours(1);
+  });
+  world.replica().issuer().RefreshInBackground(Grant().key);
+  const auto call = world.Start({.min_lifetime = absl::Seconds(600)});
+  world.executor().RunUntilIdle();
+  EXPECT_EQ(world.replica().CountOutcome("budget"), 1);
+  EXPECT_EQ(Brief(call).substr(Brief(call).size() - 4), "at-1");
+}
+
 TEST(RefreshAhead, ShortLivedTokensAreNotMintedInARow) {
   World world;
   world.zoho().SetLifetime(absl::Seconds(400));
