@@ -9,11 +9,6 @@
 
 namespace tokenbroker {
 
-struct YamlKey {
-  std::string name;
-  int line = 1;
-};
-
 // A YAML document as it was written: order, duplicate keys and lines are kept, which a map would
 // lose.
 struct YamlNode {
