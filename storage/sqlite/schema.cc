@@ -81,10 +81,12 @@ absl::StatusOr<int64_t> AskNumber(Connection& connection, const char* sql) {
 
 // 0: empty, and ours to fill.
 absl::StatusOr<int64_t> SchemaVersion(Connection& connection) {
-  TB_ASSIGN_OR_RETURN(const int64_t application, AskNumber(connection, "PRAGMA application_id"));
+  // The application id last: another process may fill the file between these reads, and a file that
+  // then still has no id had nothing else before.
   TB_ASSIGN_OR_RETURN(const int64_t version, AskNumber(connection, "PRAGMA user_version"));
   TB_ASSIGN_OR_RETURN(const int64_t objects,
                       AskNumber(connection, "SELECT count(*) FROM sqlite_schema"));
+  TB_ASSIGN_OR_RETURN(const int64_t application, AskNumber(connection, "PRAGMA application_id"));
   const bool empty = application == 0 && version == 0 && objects == 0;
   if (!empty && application != kApplicationId) {
     return StoreUnavailableError("the database file belongs to another program");
