@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/mutex.h"
+#include "tests/e2e/callback_threads.h"
 
 namespace tokenbroker::bench {
 namespace {
@@ -72,6 +73,7 @@ absl::Duration Measured::Percentile(double share) const {
 }
 
 ClosedLoop::ClosedLoop(Options options) : options_(std::move(options)) {
+  e2e::KeepCallbackThreads();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   for (int i = 0; i < options_.connections; ++i) {

@@ -8,7 +8,6 @@ find_package(SQLite3 REQUIRED)
 find_package(CURL REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(nlohmann_json REQUIRED)
-find_package(spdlog REQUIRED)
 find_package(prometheus-cpp CONFIG REQUIRED)
 # Debian builds cpp-httplib as a library; its flags decide about the layout of its classes.
 pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib)

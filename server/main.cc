@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "clients/zoho/curl_accounts_server.h"
+#include "clients/zoho/token_reply.h"
 #include "common/errors.h"
 #include "common/status_macros.h"
 #include "server/config/command_line.h"
@@ -28,6 +29,7 @@
 #include "server/ops/log.h"
 #include "server/ops/metrics.h"
 #include "server/rpc/grpc_server.h"
+#include "server/rpc/library_log.h"
 #include "server/rpc/token_service.h"
 #include "storage/observed_token_store.h"
 #include "storage/redis/redis_token_store.h"
@@ -77,7 +79,9 @@ IssuingEvents MakeEvents(EventLog& log, Metrics& metrics) {
   IssuingEvents events;
   events.on_refresh = [&log, &metrics](const RefreshEvent& event) {
     metrics.RefreshEnded(event.dc, event.purpose, event.outcome, event.sent, event.latency);
-    log.Event(LevelOf(event.outcome), "refresh",
+    const LogLevel level = LevelOf(event.outcome);
+    const bool refused = event.sent && level == LogLevel::kWarning && !event.error.empty();
+    log.Event(level, "refresh",
               {{"org_id", event.key.org_id},
                {"environment", EnvironmentName(event.key.environment)},
                {"oauth_client", event.key.oauth_client},
@@ -85,6 +89,7 @@ IssuingEvents MakeEvents(EventLog& log, Metrics& metrics) {
                {"purpose", event.purpose},
                {"outcome", event.outcome},
                {"error", event.error},
+               {"advice", refused ? ZohoErrorAdvice(event.error) : std::string_view()},
                {"version", event.version},
                {"sent", event.sent},
                {"latency_ms", event.latency}});
@@ -209,6 +214,9 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   EventLog::Options log_options;
   log_options.level = settings.log.level;
   EventLog log(std::move(log_options));
+  const LibraryLog library_log([&log](std::string_view library, std::string_view text) {
+    log.Event(LogLevel::kWarning, "library", {{"library", library}, {"text", text}});
+  });
   Metrics metrics(ProgramVersion());
   IssuingEvents events = MakeEvents(log, metrics);
 

@@ -57,9 +57,10 @@ class TopLevelReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
+  using Field = ReplyField ReplyFields::*;
   struct Known {
     std::string_view name;
-    ReplyField ReplyFields::*field;
+    Field field;
   };
   static constexpr Known kKnown[] = {
       {"access_token", &ReplyFields::access_token},

@@ -301,10 +301,14 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
         request->org_id(), [this, call, status, request](absl::StatusOr<OrgEntry> org) {
           const GrantRecord* grant = org.ok() ? FindUnusable(*org, *request) : nullptr;
           if (grant == nullptr) return call->Answer(status);
+          std::vector<std::string> scopes = grant->info.scopes;
+          if (scopes.empty()) scopes.assign(request->scopes().begin(), request->scopes().end());
+          // Zoho's page refuses a request without any.
+          if (scopes.empty()) return call->Answer(status);
           const absl::StatusOr<AuthorizationUrl> url =
               options_.authorization_urls->Create({.key = grant->key,
                                                    .dc = grant->info.dc,
-                                                   .scopes = grant->info.scopes,
+                                                   .scopes = std::move(scopes),
                                                    .display_name = grant->info.display_name,
                                                    .labels = grant->info.labels,
                                                    .keep_warm = grant->info.keep_warm});

@@ -17,21 +17,21 @@ namespace {
 // check stands beside the same check of std::string, or a typo in it would pass for proof.
 template <typename T>
 concept Streamable = requires(std::ostream& out, const T& value) {
-  out << value;
+  out << value;  // a stream
 };
 static_assert(!Streamable<Secret>);
 static_assert(Streamable<std::string>);
 
 template <typename T>
 concept Concatenable = requires(const T& value) {
-  absl::StrCat("a", value);
+  absl::StrCat("a", value);  // behind a text
 };
 static_assert(!Concatenable<Secret>);
 static_assert(Concatenable<std::string>);
 
 template <typename T>
 concept Addable = requires(const T& value) {
-  std::string("a") + value;
+  std::string("a") + value;  // as a part of one
 };
 static_assert(!Addable<Secret>);
 static_assert(Addable<std::string>);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/mutex.h"
+#include "tests/e2e/callback_threads.h"
 
 namespace tokenbroker::e2e {
 namespace {
@@ -29,8 +30,7 @@ class Outstanding {
     MutexLock lock(mutex_);
     if (--count_ == 0) zero_.NotifyAll();
   }
-  // Keeps `call` until all answers are there: gRPC 1.51 has been seen to abort (ref_counted.h,
-  // prior > 0) when calls by the thousand are destroyed on its own threads.
+  // Keeps `call` until all answers are there, so that none is destroyed on gRPC's own threads.
   void Keep(std::shared_ptr<Call> call) {
     MutexLock lock(mutex_);
     calls_.push_back(std::move(call));
@@ -49,6 +49,7 @@ class Outstanding {
 
 void Send(v1::TokenService::Stub& stub, v1::GetAccessTokenRequest request, absl::Duration deadline,
           Outstanding& outstanding, std::function<void(CallResult)> done) {
+  KeepCallbackThreads();
   auto call = std::make_shared<Call>();
   outstanding.Add();
   outstanding.Keep(call);

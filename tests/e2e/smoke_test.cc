@@ -37,5 +37,33 @@ TEST(Smoke, AnswersHealthAndIssuesATokenThatZohoTakes) {
   EXPECT_EQ(broker.Stop(), 0) << broker.process().err();
 }
 
+// What every installation does, and most tests here do not.
+TEST(Smoke, CallsZohoByHttps) {
+  World::Options options;
+  options.https = true;
+  World world(options);
+  Broker& broker = world.StartBroker();
+  world.RegisterImported(broker, "acme", "eu");
+  const Broker::Token token =
+      broker.GetAccessToken("acme", [](auto& request) { request.set_rejected_version(1); });
+  ASSERT_TRUE(token.status.ok()) << token.status.error_message();
+  EXPECT_EQ(token.token.source(), v1::TOKEN_SOURCE_REFRESHED);
+}
+
+TEST(Smoke, ABrokerThatDoesNotTrustTheCertificateSendsNothing) {
+  World::Options options;
+  options.https = true;
+  World world(options);
+  std::string config = world.config();
+  const size_t trust = config.find("zoho:\n");
+  ASSERT_NE(trust, std::string::npos);
+  Broker& broker = world.StartBrokerWith(config.substr(0, trust));
+  const CallError error =
+      Explain(broker.RegisterGrant(world.ImportRegistration("acme", "eu", "1000.a.b")).status);
+  EXPECT_EQ(error.reason, "ZOHO_UNAVAILABLE");
+  EXPECT_EQ(error.metadata.at("dc"), "eu");
+  EXPECT_EQ(world.log().Count({}), 0);
+}
+
 }  // namespace
 }  // namespace tokenbroker::e2e

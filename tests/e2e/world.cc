@@ -133,6 +133,7 @@ World::World(Options options) : options_(std::move(options)) {
   Simulator::Options simulator;
   simulator.behaviour = options_.behaviour;
   simulator.behaviour.first_consent_per_org = true;
+  simulator.https = options_.https;
   zoho_simulator::ClientConfig web;
   web.client_id = kWebClientId;
   web.home_dc = options_.dcs[0];
@@ -183,6 +184,7 @@ World::World(Options options) : options_(std::move(options)) {
   absl::StatusOr<std::unique_ptr<Simulator>> zoho = Simulator::Create(std::move(simulator));
   EXPECT_TRUE(zoho.ok()) << zoho.status();
   zoho_ = *std::move(zoho);
+  if (options_.https) WriteFile(directory_ + "/zoho.crt", zoho_->certificate_pem());
   if (options_.redis) {
     absl::StatusOr<std::unique_ptr<RedisServer>> redis = RedisServer::Start({});
     EXPECT_TRUE(redis.ok()) << redis.status();
@@ -229,15 +231,23 @@ std::string World::MakeConfig() const {
     const auto replaced = options_.accounts_servers.find(dc);
     absl::StrAppend(
         &config, "  - name: ", dc, "\n    accounts_server: ",
-        replaced == options_.accounts_servers.end() ? zoho_->dc(dc).url() : replaced->second, "\n");
+        replaced == options_.accounts_servers.end() ? AccountsServer(dc) : replaced->second, "\n");
   }
-  absl::StrAppend(&config, "zoho:\n  allow_plaintext_loopback: true\n");
+  if (options_.https) {
+    absl::StrAppend(&config, "zoho:\n  ca_file: ", directory_, "/zoho.crt\n");
+  } else {
+    absl::StrAppend(&config, "zoho:\n  allow_plaintext_loopback: true\n");
+  }
   if (options_.consent) {
     absl::StrAppend(&config, "consent:\n  callback_url: ", kRedirectUri,
                     "\n  state_key_file: ", directory_, "/state.key\n");
   }
   absl::StrAppend(&config, options_.more_config);
   return config;
+}
+
+const std::string& World::AccountsServer(const std::string& dc) const {
+  return options_.https ? zoho_->dc(dc).https_url() : zoho_->dc(dc).url();
 }
 
 Broker& World::StartBroker(const std::vector<std::string>& flags) {
@@ -278,7 +288,7 @@ v1::RegisterGrantRequest World::CodeRegistration(const std::string& org_id, cons
   request.set_org_id(org_id);
   request.set_oauth_client(kWebClient);
   request.set_location(dc);
-  request.set_accounts_server(zoho_->dc(dc).url());
+  request.set_accounts_server(AccountsServer(dc));
   request.mutable_authorization_code()->set_code(code);
   request.mutable_authorization_code()->set_redirect_uri(kRedirectUri);
   return request;

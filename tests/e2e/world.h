@@ -85,6 +85,9 @@ class World {
     std::vector<std::string> dcs = {"us", "eu", "cn"};
     bool redis = false;    // else SQLite
     bool consent = false;  // the broker's own callback page
+    // Zoho speaks HTTPS, by a certificate of its own that the configuration trusts; plain text is
+    // not allowed.
+    bool https = false;
     zoho_simulator::Behaviour behaviour;
     std::map<std::string, zoho_simulator::Behaviour> behaviour_of;  // by DC
     // YAML blocks to add to the configuration at its top level, e.g. "protocol:\n  …".
@@ -133,6 +136,7 @@ class World {
 
  private:
   std::string MakeConfig() const;
+  const std::string& AccountsServer(const std::string& dc) const;
 
   const Options options_;
   std::string directory_;

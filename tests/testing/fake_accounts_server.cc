@@ -187,7 +187,7 @@ bool FakeAccountsServer::WaitForHeldBeforeCheck(int count) {
   return WaitUntil(&FakeAccountsServer::held_before_check_, count);
 }
 
-bool FakeAccountsServer::WaitUntil(int FakeAccountsServer::*counter, int count) {
+bool FakeAccountsServer::WaitUntil(Counter counter, int count) {
   const absl::Time give_up = absl::Now() + absl::Seconds(10);
   MutexLock lock(mutex_);
   while (this->*counter < count) {

@@ -104,7 +104,8 @@ class FakeAccountsServer final : public AccountsServer {
   TokenReply DefaultReply(const TokenRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Begin(const TokenRequest& request, const std::string& root)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool WaitUntil(int FakeAccountsServer::*counter, int count);
+  using Counter = int FakeAccountsServer::*;
+  bool WaitUntil(Counter counter, int count);
 
   mutable Mutex mutex_;
   CondVar changed_;

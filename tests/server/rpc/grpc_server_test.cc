@@ -1,11 +1,16 @@
 #include "server/rpc/grpc_server.h"
 
+#include <arpa/inet.h>
 #include <google/protobuf/descriptor.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -186,6 +191,76 @@ TEST_F(GrpcServerTest, ClosesOldConnections) {
   ASSERT_TRUE(channel->WaitForConnected(InTenSeconds()));
   EXPECT_TRUE(channel->WaitForStateChange(GRPC_CHANNEL_READY, InTenSeconds()));
   EXPECT_TRUE(Call(channel).ok());  // on a new one
+}
+
+// A client that speaks just enough HTTP/2 (RFC 9113) to listen: it says hello and then nothing.
+class SilentClient {
+ public:
+  struct Frame {
+    uint8_t type = 0;
+    std::string payload;
+  };
+  static constexpr uint8_t kSettings = 4;
+  static constexpr uint8_t kPing = 6;
+
+  explicit SilentClient(int port) : socket_(socket(AF_INET, SOCK_STREAM, 0)) {
+    const timeval patience{.tv_sec = 10, .tv_usec = 0};
+    setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    const std::string hello("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33);
+    EXPECT_EQ(send(socket_, hello.data(), hello.size(), MSG_NOSIGNAL), 33);
+  }
+  ~SilentClient() { close(socket_); }
+  SilentClient(const SilentClient&) = delete;
+  SilentClient& operator=(const SilentClient&) = delete;
+
+  // nullopt: the server has closed the connection. The test fails if neither happens for 10 s.
+  std::optional<Frame> Read() {
+    const std::string head = ReadBytes(9);
+    if (head.size() < 9) return std::nullopt;
+    const auto byte = [&head](int i) { return static_cast<uint8_t>(head[i]); };
+    return Frame{byte(3), ReadBytes(byte(0) << 16 | byte(1) << 8 | byte(2))};
+  }
+
+ private:
+  std::string ReadBytes(size_t size) {
+    std::string bytes(size, '\0');
+    const ssize_t got = recv(socket_, bytes.data(), size, MSG_WAITALL);
+    EXPECT_TRUE(got >= 0 || errno == ECONNRESET) << "neither a frame nor the end";
+    bytes.resize(got > 0 ? static_cast<size_t>(got) : 0);
+    return bytes;
+  }
+
+  const int socket_;
+};
+
+TEST_F(GrpcServerTest, SaysHowManyCallsAConnectionTakes) {
+  const auto server = Start({.max_concurrent_streams = 7});
+  const std::optional<SilentClient::Frame> settings = SilentClient(server->port()).Read();
+  ASSERT_TRUE(settings.has_value());
+  ASSERT_EQ(settings->type, SilentClient::kSettings);
+  // SETTINGS_MAX_CONCURRENT_STREAMS is number 3; every setting has 6 bytes.
+  const std::string wanted("\0\3\0\0\0\7", 6);
+  bool found = false;
+  for (size_t i = 0; i < settings->payload.size(); i += 6) {
+    found = found || settings->payload.substr(i, 6) == wanted;
+  }
+  EXPECT_TRUE(found);
+}
+
+TEST_F(GrpcServerTest, ClosesConnectionsThatDoNotAnswerPings) {
+  const auto server = Start(
+      {.keepalive_time = absl::Milliseconds(200), .keepalive_timeout = absl::Milliseconds(200)});
+  SilentClient client(server->port());
+  int pings = 0;
+  while (const std::optional<SilentClient::Frame> frame = client.Read()) {
+    if (frame->type == SilentClient::kPing) ++pings;
+  }
+  EXPECT_EQ(pings, 1);
 }
 
 TEST_F(GrpcServerTest, LetsCallsFinishWhenItShutsDown) {

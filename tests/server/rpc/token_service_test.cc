@@ -218,6 +218,24 @@ TEST_F(TokenServiceTest, OffersNoAuthorizationUrlThatCannotWork) {
   EXPECT_FALSE(info->metadata().contains("authorization_url"));
 }
 
+TEST_F(TokenServiceTest, AsksForWhatTheCallWantsWhereZohoNeverNamedTheScopes) {
+  const v1::Grant grant = Import("acme", "eu", {});
+  ASSERT_THAT(grant.scopes(), SizeIs(0));
+  broker_->zoho().ScriptAll(ScriptedReply::Dead());
+  v1::GetAccessTokenRequest request = TokenOf("acme");
+  request.set_rejected_version(grant.version());
+  const auto nothing_wanted = DetailOf<google::rpc::ErrorInfo>(GetToken(request));
+  ASSERT_TRUE(nothing_wanted.has_value());
+  EXPECT_EQ(nothing_wanted->reason(), "CONSENT_REQUIRED");
+  EXPECT_FALSE(nothing_wanted->metadata().contains("authorization_url"))
+      << "Zoho refuses a consent without scopes";
+  request.add_scopes("A.b.READ");
+  const auto wanted = DetailOf<google::rpc::ErrorInfo>(GetToken(request));
+  ASSERT_TRUE(wanted.has_value());
+  ASSERT_TRUE(wanted->metadata().contains("authorization_url"));
+  EXPECT_THAT(wanted->metadata().at("authorization_url"), HasSubstr("scope=A.b.READ&"));
+}
+
 TEST_F(TokenServiceTest, TellsTheListenerAboutEveryCall) {
   Import("acme");
   ASSERT_TRUE(GetToken(TokenOf("acme")).ok());
