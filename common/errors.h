@@ -40,7 +40,8 @@ std::string ErrorReason(const absl::Status& status);
 // The same error with one more metadata entry.
 absl::Status WithMetadata(const absl::Status& status, std::string_view key, std::string_view value);
 
-// --- The request itself --------------------------------------------------------------------------
+// --- The request itself ---
+
 // INVALID_ARGUMENT, reason INVALID_REQUEST. One status for all violations of a request.
 absl::Status InvalidRequestError(std::vector<FieldViolation> violations);
 // UNAUTHENTICATED, CALLER_UNAUTHENTICATED. Only ever about the caller's own identity.
@@ -51,7 +52,8 @@ absl::Status CallerNotAllowedError();
 // DEADLINE_EXCEEDED, DEADLINE_EXCEEDED: the caller's deadline came first; the work goes on.
 absl::Status DeadlineExceededError();
 
-// --- The grant -----------------------------------------------------------------------------------
+// --- The grant ---
+
 // NOT_FOUND, ORG_NOT_FOUND: no grant of this org in this environment (and for this OAuth client).
 absl::Status OrgNotFoundError();
 // FAILED_PRECONDITION, CONSENT_REQUIRED. `cause` is "invalid_code" (the refresh token is dead),
@@ -62,10 +64,10 @@ absl::Status ScopeNotGrantedError(const std::vector<std::string>& missing_scopes
 // ABORTED, GRANT_CHANGED: the grant was registered or revoked while the call was under way.
 absl::Status GrantChangedError();
 
-// --- The operator's configuration
-// ------------------------------------------------------------------ FAILED_PRECONDITION,
-// CLIENT_REJECTED: Zoho refused the OAuth client, its secret or its redirect URI. Metadata: dc,
-// oauth_client, zoho_error; `advice` names the likely cause.
+// --- The operator's configuration ---
+
+// FAILED_PRECONDITION, CLIENT_REJECTED: Zoho refused the OAuth client, its secret or its redirect
+// URI. Metadata: dc, oauth_client, zoho_error; `advice` names the likely cause.
 absl::Status ClientRejectedError(std::string_view dc, std::string_view oauth_client,
                                  std::string_view zoho_error, std::string_view advice);
 // FAILED_PRECONDITION, CLIENT_SECRET_MISSING: the configuration has no secret of this OAuth client
@@ -79,8 +81,8 @@ absl::Status DcNotConfiguredError(std::string_view dc);
 // FAILED_PRECONDITION, CONSENT_NOT_CONFIGURED: no public callback URL or no key for states.
 absl::Status ConsentNotConfiguredError(std::string_view what);
 
-// --- RegisterGrant
-// ---------------------------------------------------------------------------------
+// --- RegisterGrant ---
+
 // FAILED_PRECONDITION, AUTHORIZATION_CODE_REJECTED: used, expired or foreign code.
 absl::Status AuthorizationCodeRejectedError(std::string_view zoho_error);
 // FAILED_PRECONDITION, REFRESH_TOKEN_REJECTED: the imported refresh token is dead or of another DC.
@@ -89,8 +91,8 @@ absl::Status RefreshTokenRejectedError(std::string_view zoho_error);
 // (consent was asked without access_type=offline, or repeated without prompt=consent).
 absl::Status RefreshTokenMissingError();
 
-// --- Limits
-// ----------------------------------------------------------------------------------------
+// --- Limits ---
+
 // RESOURCE_EXHAUSTED, MINT_BUDGET_EXHAUSTED: the grant's own budget of refreshes is used up.
 absl::Status MintBudgetExhaustedError(absl::Duration retry_after);
 // RESOURCE_EXHAUSTED, ZOHO_THROTTLED: Zoho throttles this grant.
@@ -98,10 +100,10 @@ absl::Status ZohoThrottledError(absl::Duration retry_after);
 // RESOURCE_EXHAUSTED, OVERLOADED: the queue of this DC's lane is full.
 absl::Status OverloadedError(absl::Duration retry_after);
 
-// --- Dependencies
-// ------------------------------------------------------------------------------------ UNAVAILABLE,
-// ZOHO_UNAVAILABLE: the accounts server is down, slow, answers nonsense, or the grant cools down
-// after such a failure. Metadata: dc, and last_error where known.
+// --- Dependencies ---
+
+// UNAVAILABLE, ZOHO_UNAVAILABLE: the accounts server is down, slow, answers nonsense, or the grant
+// cools down after such a failure. Metadata: dc, and last_error where known.
 absl::Status ZohoUnavailableError(std::string_view dc, std::string_view last_error,
                                   absl::Duration retry_after);
 // UNAVAILABLE, STORE_UNAVAILABLE: Redis or the database file cannot be used now. `what` is for the

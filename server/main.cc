@@ -44,8 +44,7 @@ namespace {
 constexpr absl::Duration kStoreCheck = absl::Seconds(5);
 constexpr absl::Duration kStoreCheckWhileDown = absl::Milliseconds(500);
 
-// --- What operators see
-// ------------------------------------------------------------------------------
+// --- What operators see ---
 
 void LogCall(EventLog& log, bool cached_calls, const CallEvent& call) {
   const bool from_cache = call.source == "cache";
@@ -104,8 +103,7 @@ IssuingEvents MakeEvents(EventLog& log, Metrics& metrics) {
   return events;
 }
 
-// --- The parts
-// -----------------------------------------------------------------------------------------
+// --- The parts ---
 
 absl::StatusOr<std::unique_ptr<TokenStore>> OpenStore(const Settings& settings,
                                                       const Clock& clock) {
@@ -200,8 +198,7 @@ int WaitForSignal(const sigset_t& signals, absl::Duration timeout) {
   return signal > 0 ? signal : 0;
 }
 
-// --- The service
-// ---------------------------------------------------------------------------------------
+// --- The service ---
 
 int Fail(EventLog& log, std::string_view what, const absl::Status& status) {
   log.Event(LogLevel::kError, "cannot_start",
@@ -352,7 +349,8 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   const auto left = [&] { return std::max(until - clock.monotonic(), absl::ZeroDuration()); };
   draining = true;
   log.Event(LogLevel::kInfo, "draining", {{"signal", signal}});
-  (*server)->Shutdown(left());
+  // Streams that callers hold open may not eat the time that storing a result needs.
+  (*server)->Shutdown(std::max(left() - settings.protocol.commit_budget, left() / 2));
   const bool issued = issuer.Drain(left());
   const bool registered = registrar.Drain(left());
   if (callback_listener != nullptr) callback_listener->Stop();

@@ -96,9 +96,8 @@ TEST_F(GrantResolverTest, ForgetsWhatMayHaveChanged) {
 
 TEST_F(GrantResolverTest, RemembersNothingThatChangedWhileItWasRead) {
   Add("web", {});
-  store_.After(Op::kListPage, [&] {
-    resolver_.NoteChange({"acme", Environment::kProduction, "web"}, false);
-  });
+  const GrantKey web{"acme", Environment::kProduction, "web"};
+  store_.After(Op::kListPage, [&] { resolver_.NoteChange(web, false); });
   EXPECT_EQ(Resolve({}), "web");
   EXPECT_EQ(Remembered({}), "");
 }

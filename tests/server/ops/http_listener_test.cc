@@ -93,13 +93,10 @@ class HttpListenerTest : public testing::Test {
 
 TEST_F(HttpListenerTest, ServesProbesAndMetrics) {
   bool ready = false;
+  const auto check = [&] { return Readiness{ready, R"({"store":"down"})"}; };
   const auto listener = Start({
       {"/livez", LivePage()},
-      {"/readyz", ReadyPage(
-                      [&] {
-                        return Readiness{ready, R"({"store":"down"})"};
-                      },
-                      &metrics_)},
+      {"/readyz", ReadyPage(check, &metrics_)},
       {"/metrics", MetricsPage(&metrics_)},
   });
   const std::string live = Get(listener->port(), "/livez");

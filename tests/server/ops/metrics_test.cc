@@ -98,9 +98,8 @@ TEST(MetricsTest, ProvidedValuesAreReadAtEveryScrape) {
   Metrics metrics("1");
   double entries = 3;
   metrics.ProvideValue(Metric::kCacheEntries, [&] { return entries; });
-  metrics.Provide(Metric::kLaneQueueLength, [] {
-    return Metrics::Samples{{{"eu"}, 5}, {{"store"}, 0}};
-  });
+  const Metrics::Samples lengths = {{{"eu"}, 5}, {{"store"}, 0}};
+  metrics.Provide(Metric::kLaneQueueLength, [&] { return lengths; });
   EXPECT_THAT(metrics.Text(), HasSubstr("tokenbroker_cache_entries 3\n"));
   entries = 4;
   EXPECT_THAT(metrics.Text(), HasSubstr("tokenbroker_cache_entries 4\n"));
