@@ -89,6 +89,10 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const std::string& 
                                    SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
   std::unique_ptr<Connection> connection(new Connection(database));
   if (code != SQLITE_OK) return connection->Error(code, "opening the file");
+  // SQLite falls back to reading where it may not write, and would say so at the first write only.
+  if (sqlite3_db_readonly(database, "main") != 0) {
+    return StoreUnavailableError(absl::StrCat("database file ", path, ": is readonly"));
+  }
   sqlite3_extended_result_codes(database, 1);
   const int64_t timeout = std::clamp<int64_t>(absl::ToInt64Milliseconds(busy_timeout), 0, 60'000);
   sqlite3_busy_timeout(database, static_cast<int>(timeout));
