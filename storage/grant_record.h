@@ -66,7 +66,10 @@ struct GrantRecord {
   int64_t epoch = 0;  // leases
 
   Secret refresh_token;  // empty: client credentials, or forgotten after a revocation
-  Secret access_token;   // empty: none yet
+  // The store would seal it otherwise today: committing it again does so. Never with listed
+  // records.
+  bool refresh_token_outdated = false;
+  Secret access_token;  // empty: none yet
   absl::Time access_expiry = absl::InfinitePast();
   std::string api_domain;  // as Zoho last answered; "" before the first token
 

@@ -235,7 +235,11 @@ RefreshResult Refresher::CommitUntilDone(const Holding& holding, TokenReply repl
   request.attempt_id = holding.attempt_id;
   request.generation = record.generation;
   request.tokens.access_token = std::move(reply.access_token);
+  const bool rotated = !reply.refresh_token.empty();
   request.tokens.refresh_token = std::move(reply.refresh_token);
+  // Where Zoho sends no new one, this is how a replaced sealing key comes out of use.
+  if (!rotated && record.refresh_token_outdated)
+    request.tokens.refresh_token = record.refresh_token;
   request.tokens.scopes = std::move(reply.scopes);
   if (const DataCenter* dc = setup_->data_centers.Find(record.info.dc); dc != nullptr) {
     request.tokens.api_domain = BelievedApiDomain(*dc, record.key.environment, reply.api_domain);
@@ -256,7 +260,7 @@ RefreshResult Refresher::CommitUntilDone(const Holding& holding, TokenReply repl
       holding.on_late(committed.status());
     }
     // An access token that has run out is no loss; a refresh token never runs out.
-    if (request.tokens.lifetime == absl::ZeroDuration() && request.tokens.refresh_token.empty()) {
+    if (request.tokens.lifetime == absl::ZeroDuration() && !rotated) {
       break;
     }
     executor_->Pause(pause);
@@ -281,7 +285,8 @@ RefreshResult Refresher::SettleCommit(const Holding& holding, CommitResult commi
     case CommitResult::Outcome::kRevoked:
       // Nobody knows of these tokens but us.
       RevokeUpstream(record.key, record.info.dc,
-                     tokens.refresh_token.empty() ? tokens.access_token : tokens.refresh_token)
+                     tokens.refresh_token.empty() ? tokens.access_token : tokens.refresh_token,
+                     committed.record.generation)
           .IgnoreError();
       return Failed(ConsentRequiredError("revoked"), std::move(committed.record), read_at);
     case CommitResult::Outcome::kNotFound:

@@ -133,6 +133,12 @@ absl::StatusOr<std::string> Keyring::Seal(std::string_view plaintext,
   return sealed;
 }
 
+bool Keyring::IsOutdated(std::string_view sealed) const {
+  if (sealed.size() < 2 || sealed[0] != kVersion) return false;
+  const size_t id_size = static_cast<unsigned char>(sealed[1]);
+  return sealed.substr(2, id_size) != keys_.front().id;
+}
+
 absl::StatusOr<Secret> Keyring::Open(std::string_view sealed,
                                      std::string_view associated_data) const {
   if (sealed.size() < 2 || sealed[0] != kVersion) {

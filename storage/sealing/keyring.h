@@ -48,6 +48,9 @@ class Keyring {
   // (named), changed, or sealed for other associated data.
   absl::StatusOr<Secret> Open(std::string_view sealed, std::string_view associated_data) const;
 
+  // Whether Seal would use another key than `sealed` names. False for what is no sealed value.
+  bool IsOutdated(std::string_view sealed) const;
+
  private:
   explicit Keyring(std::vector<SealingKey> keys) : keys_(std::move(keys)) {}
   const Secret* Find(std::string_view id) const;

@@ -40,11 +40,13 @@ absl::Status SealingTokenStore::OpenField(const GrantKey& key, std::string_view 
 }
 
 absl::Status SealingTokenStore::OpenTokens(GrantRecord& record) const {
+  record.refresh_token_outdated = keyring_.IsOutdated(record.refresh_token.Reveal());
   absl::Status status = OpenField(record.key, kAccessToken, record.access_token);
   if (status.ok()) status = OpenField(record.key, kRefreshToken, record.refresh_token);
   if (!status.ok()) {
     record.access_token = Secret();
     record.refresh_token = Secret();
+    record.refresh_token_outdated = false;
   }
   return status;
 }

@@ -18,6 +18,9 @@ namespace tokenbroker {
 // and Revoke then return the record without tokens. So does Acquire where there is no token to be
 // had anyway (kNeedsConsent, kRevoked); a lease that it was granted is released again.
 //
+// A refresh token that an older key of the ring sealed is marked `refresh_token_outdated`;
+// committed again, it is sealed by the ring's first key.
+//
 // Thread-safety, blocking and events: as the store behind it.
 class SealingTokenStore : public TokenStore {
  public:

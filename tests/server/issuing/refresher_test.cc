@@ -261,5 +261,20 @@ TEST(Refresher, StartsNothingWhenTheProcessEnds) {
   EXPECT_EQ(world.zoho().checks(), 0);
 }
 
+TEST(Refresher, CommitsAnOutdatedRefreshTokenAgain) {
+  for (const bool outdated : {false, true}) {
+    World world;
+    world.Add({});
+    world.store().Edit(Grant().key,
+                       [&](GrantRecord& record) { record.refresh_token_outdated = outdated; });
+    world.store().Before(testing::FakeTokenStore::Op::kCommit, [&] {
+      world.store().Edit(Grant().key,
+                         [](GrantRecord& record) { record.refresh_token = Secret("as it was"); });
+    });
+    ASSERT_EQ(Brief(world.Get()), "REFRESHED at-1");
+    EXPECT_EQ(world.record().refresh_token == Secret("rt-acme"), outdated);
+  }
+}
+
 }  // namespace
 }  // namespace tokenbroker

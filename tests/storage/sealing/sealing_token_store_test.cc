@@ -130,6 +130,30 @@ TEST_F(SealingTokenStoreTest, KeysOfDifferentAgesLiveTogether) {
   EXPECT_TRUE(record->refresh_token == Secret("refresh-canary"));
 }
 
+TEST_F(SealingTokenStoreTest, CommittingAnOutdatedTokenSealsItAnew) {
+  ASSERT_TRUE(Sealing(Ring("old", 'o'))->Register(Registration()).ok());
+  EXPECT_FALSE(Sealing(Ring("old", 'o'))->Load(kKey)->refresh_token_outdated);
+  const std::unique_ptr<TokenStore> rotated = std::make_unique<SealingTokenStore>(
+      Plain(), *Keyring::Create(
+                   {{"new", Secret(std::string(32, 'n'))}, {"old", Secret(std::string(32, 'o'))}}));
+  const absl::StatusOr<AcquireResult> lease = rotated->Acquire({kKey, "a", 1});
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  EXPECT_TRUE(lease->record.refresh_token_outdated);
+  ASSERT_TRUE(rotated
+                  ->Commit({kKey,
+                            "a",
+                            1,
+                            {.access_token = Secret("access-2"),
+                             .lifetime = absl::Hours(1),
+                             .refresh_token = lease->record.refresh_token}})
+                  .ok());
+  // The old key is of no more use.
+  const absl::StatusOr<GrantRecord> record = Sealing(Ring("new", 'n'))->Load(kKey);
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_TRUE(record->refresh_token == Secret("refresh-canary"));
+  EXPECT_FALSE(record->refresh_token_outdated);
+}
+
 TEST_F(SealingTokenStoreTest, UnknownKeyMakesARecordUnreadableAndIsNamed) {
   ASSERT_TRUE(Sealing(Ring("lost", 'l'))->Register(Registration()).ok());
   const std::unique_ptr<TokenStore> store = Sealing(Ring());
