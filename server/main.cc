@@ -68,7 +68,7 @@ LogLevel LevelOf(std::string_view outcome) {
   for (const std::string_view quiet : {"fresh", "busy", "cooldown", "budget", "breaker_open"}) {
     if (outcome == quiet) return LogLevel::kDebug;
   }
-  for (const std::string_view well : {"refreshed", "registered", "revoked", "success"}) {
+  for (const std::string_view well : {"refreshed", "registered", "revoked"}) {
     if (outcome == well) return LogLevel::kInfo;
   }
   return LogLevel::kWarning;
@@ -150,7 +150,6 @@ TokenIssuer::Options IssuerOptions(const IssuingSettings& issuing) {
   options.refresh_ahead = issuing.refresh_ahead;
   options.refresh_ahead_jitter = issuing.refresh_ahead_jitter;
   options.forced_refresh = issuing.forced_refresh;
-  options.min_lifetime = issuing.min_lifetime;
   options.unheard_recheck = issuing.unheard_recheck;
   options.cache_entries = issuing.cache_entries;
   return options;
@@ -268,6 +267,7 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   edge_options.default_deadline = settings.issuing.default_deadline;
   edge_options.default_min_lifetime = settings.issuing.min_lifetime;
   edge_options.refresh_ahead = settings.issuing.refresh_ahead;
+  edge_options.limits = settings.protocol;
   edge_options.on_call = [&log, &metrics,
                           cached = settings.log.cached_calls](const CallEvent& call) {
     metrics.CallAnswered(call.rpc, call.code, call.reason, call.source, call.latency);

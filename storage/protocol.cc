@@ -70,24 +70,6 @@ void TrimJournal(const ProtocolLimits& limits, GrantRecord& record, absl::Time n
   if (sends.size() > useful) sends.erase(sends.begin(), sends.end() - useful);
 }
 
-// How long until every window has room for one more send; zero: it has now.
-absl::Duration BudgetWait(const ProtocolLimits& limits, const GrantRecord& record, Purpose purpose,
-                          absl::Time now) {
-  absl::Duration wait;
-  for (const ProtocolLimits::Window& window : limits.budget) {
-    std::vector<absl::Time> counted;
-    for (absl::Time sent : record.sends) {
-      if (Counts(sent, window.length, now)) counted.push_back(sent);
-    }
-    const int reserve = purpose == Purpose::kBackground ? limits.background_reserve : 0;
-    const size_t allowed = static_cast<size_t>(std::max(1, window.sends - reserve));
-    if (counted.size() < allowed) continue;
-    // There is room once so many have left the window that `allowed` - 1 remain.
-    wait = std::max(wait, counted[counted.size() - allowed] + window.length - now);
-  }
-  return wait;
-}
-
 absl::Duration CooldownWait(const ProtocolLimits& limits, const GrantRecord& record,
                             absl::Time now) {
   const absl::Duration wait = record.not_before - now;
@@ -105,6 +87,23 @@ absl::Duration Backoff(const ProtocolLimits& limits, int32_t failures) {
 
 absl::Time ToMilliseconds(absl::Time time) {
   return absl::FromUnixMillis(absl::ToUnixMillis(time));
+}
+
+absl::Duration BudgetWait(const ProtocolLimits& limits, const GrantRecord& record, Purpose purpose,
+                          absl::Time now) {
+  absl::Duration wait;
+  for (const ProtocolLimits::Window& window : limits.budget) {
+    std::vector<absl::Time> counted;
+    for (absl::Time sent : record.sends) {
+      if (Counts(sent, window.length, now)) counted.push_back(sent);
+    }
+    const int reserve = purpose == Purpose::kBackground ? limits.background_reserve : 0;
+    const size_t allowed = static_cast<size_t>(std::max(1, window.sends - reserve));
+    if (counted.size() < allowed) continue;
+    // There is room once so many have left the window that `allowed` - 1 remain.
+    wait = std::max(wait, counted[counted.size() - allowed] + window.length - now);
+  }
+  return wait;
 }
 
 bool LeaseIsLive(const ProtocolLimits& limits, const GrantRecord& record, absl::Time now) {

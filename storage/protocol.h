@@ -52,6 +52,10 @@ Applied<RegisterResult> ApplyRegister(const ProtocolLimits& limits,
 // A lease that still binds others.
 bool LeaseIsLive(const ProtocolLimits& limits, const GrantRecord& record, absl::Time now);
 
+// How long until every budget window has room for one more send; zero: it has now.
+absl::Duration BudgetWait(const ProtocolLimits& limits, const GrantRecord& record, Purpose purpose,
+                          absl::Time now);
+
 // What the record keeps of an error's text: at most 200 bytes, never half of a UTF-8 character.
 std::string KeptError(std::string_view error);
 

@@ -213,7 +213,8 @@ absl::StatusOr<Registered> GrantRegistrar::SpendCode(const Registration& registr
   RegisterRequest stored = MakeRequest(registration, GrantType::kRefreshToken, "");
   stored.refresh_token = spent.reply.refresh_token;
   stored.sends = 1;
-  return StoreUntilDone(std::move(stored), std::move(spent.reply), answered_at, call);
+  return StoreUntilDone(std::move(stored), {std::move(spent.reply), answered_at, spent.latency},
+                        call);
 }
 
 absl::StatusOr<Registered> GrantRegistrar::SpendClientCredentials(
@@ -235,7 +236,7 @@ absl::StatusOr<Registered> GrantRegistrar::SpendClientCredentials(
   RegisterRequest stored =
       MakeRequest(registration, GrantType::kClientCredentials, credential.soid);
   stored.sends = proof->sends;
-  return StoreUntilDone(std::move(stored), std::move(proof->reply), proof->answered_at, call);
+  return StoreUntilDone(std::move(stored), *std::move(proof), call);
 }
 
 absl::StatusOr<Registered> GrantRegistrar::Import(const Registration& registration,
@@ -251,7 +252,7 @@ absl::StatusOr<Registered> GrantRegistrar::Import(const Registration& registrati
   stored.refresh_token =
       proof.reply.refresh_token.empty() ? credential.refresh_token : proof.reply.refresh_token;
   stored.sends = proof.sends;
-  return StoreUntilDone(std::move(stored), std::move(proof.reply), proof.answered_at, call);
+  return StoreUntilDone(std::move(stored), std::move(proof), call);
 }
 
 absl::StatusOr<GrantRegistrar::Proof> GrantRegistrar::Prove(const Registration& registration,
@@ -274,7 +275,7 @@ absl::StatusOr<GrantRegistrar::Proof> GrantRegistrar::Prove(const Registration& 
   const MonotonicTime answered_at = clock_.monotonic();
   if (spent.failure == FailureKind::kNone) {
     // Under the lease it was journalled before it was sent.
-    return Proof{std::move(spent.reply), answered_at, lease ? 0 : 1};
+    return Proof{std::move(spent.reply), answered_at, spent.latency, lease ? 0 : 1};
   }
   if (lease) {
     FailureKind kind = spent.failure;
@@ -327,9 +328,9 @@ absl::StatusOr<std::optional<AcquireResult>> GrantRegistrar::AcquireLease(
   }
 }
 
-absl::StatusOr<Registered> GrantRegistrar::StoreUntilDone(RegisterRequest request, TokenReply reply,
-                                                          MonotonicTime answered_at,
+absl::StatusOr<Registered> GrantRegistrar::StoreUntilDone(RegisterRequest request, Proof proof,
                                                           RegisterCall& call) {
+  TokenReply& reply = proof.reply;
   if (!reply.scopes.empty()) request.info.scopes = reply.scopes;
   request.tokens.emplace();
   request.tokens->access_token = std::move(reply.access_token);
@@ -337,27 +338,30 @@ absl::StatusOr<Registered> GrantRegistrar::StoreUntilDone(RegisterRequest reques
   if (events_->on_commit_pending) events_->on_commit_pending(+1);
   absl::StatusOr<RegisterResult> result;
   for (absl::Duration pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
-    const absl::Duration age = clock_.monotonic() - answered_at;
+    const absl::Duration age = clock_.monotonic() - proof.answered_at;
     request.tokens->lifetime = std::max(reply.lifetime - age, absl::ZeroDuration());
     result = store_->Register(request);
     if (result.ok() || executor_->stopping()) break;
     // Whoever waits is told; the tokens are not dropped.
-    if (clock_.monotonic() - answered_at > refresher_->limits().commit_budget) {
+    if (clock_.monotonic() - proof.answered_at > refresher_->limits().commit_budget) {
       call.AnswerAll(result.status());
     }
     executor_->Pause(pause);
   }
   if (events_->on_commit_pending) events_->on_commit_pending(-1);
-  if (!result.ok()) return result.status();
   if (events_->on_refresh) {
     RefreshEvent event;
     event.key = request.key;
     event.dc = request.info.dc;
     event.purpose = "register";
-    event.outcome = "registered";
-    event.version = result->record.generation;
+    event.outcome = result.ok() ? "registered" : "store_unavailable";
+    event.error = ErrorReason(result.status());
+    event.version = result.ok() ? result->record.generation : 0;
+    event.sent = true;
+    event.latency = proof.latency;
     events_->on_refresh(event);
   }
+  if (!result.ok()) return result.status();
   return Registered{WithoutTokens(std::move(result->record)),
                     result->outcome == RegisterResult::Outcome::kReplaced};
 }

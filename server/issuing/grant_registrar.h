@@ -101,6 +101,7 @@ class GrantRegistrar {
   struct Proof {
     TokenReply reply;
     MonotonicTime answered_at;
+    absl::Duration latency;
     int sends = 1;  // that the store has not counted yet
   };
 
@@ -129,8 +130,8 @@ class GrantRegistrar {
   absl::StatusOr<std::optional<AcquireResult>> AcquireLease(const GrantKey& key, int64_t generation,
                                                             const std::string& attempt_id,
                                                             MonotonicTime& acquired_at);
-  absl::StatusOr<Registered> StoreUntilDone(RegisterRequest request, TokenReply reply,
-                                            MonotonicTime answered_at, RegisterCall& call);
+  absl::StatusOr<Registered> StoreUntilDone(RegisterRequest request, Proof proof,
+                                            RegisterCall& call);
   // Another replica may be storing what the same request id has spent.
   std::optional<Registered> AwaitSibling(const Registration& registration);
 

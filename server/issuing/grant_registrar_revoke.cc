@@ -71,7 +71,7 @@ void GrantRegistrar::RevokeInStore(const GrantKey& key, const std::shared_ptr<Re
       executor_->Run(absl::StrCat("revoke:", record.info.dc),
                      [this, key, call, token, dc = record.info.dc, generation = record.generation,
                       revoked = Revoked{WithoutTokens(record), /*revoked_at_zoho=*/true}] {
-                       if (refresher_->RevokeUpstream(key, dc, token).ok()) {
+                       if (refresher_->RevokeUpstream(key, dc, token, generation).ok()) {
                          store_->ForgetTokens(key, generation).IgnoreError();
                          call->Answer(revoked);
                        }

@@ -18,7 +18,7 @@ struct RefreshEvent {
   // "refreshed", "fresh" (another replica had done it), "superseded", "busy", "cooldown", "budget",
   // "throttled", "transient", "ambiguous", "unreachable", "client_rejected", "needs_consent",
   // "doubted", "revoked", "not_sent", "store_unavailable", "breaker_open"; of registrations
-  // "success" and "grant_dead" (what Zoho said of the credential), and "registered" (it is stored)
+  // "registered" (stored) and "grant_dead" (Zoho refused the credential)
   std::string outcome;
   std::string error;  // Zoho's code or the transport's; never a secret
   int64_t version = 0;

@@ -48,6 +48,7 @@ struct Spent {
   // What the attempt did to the credential, for the store; kNone when it was honoured. kNotSent:
   // nothing has left.
   FailureKind failure = FailureKind::kNone;
+  absl::Duration latency;  // of the request
 };
 
 // The refresh protocol from the holder's side: acquire, send, commit or fail. Blocking, linear code
@@ -83,7 +84,9 @@ class Refresher {
                                               const std::string& dc) const;
 
   // Revokes at Zoho, best effort. OK: Zoho no longer honours the token.
-  absl::Status RevokeUpstream(const GrantKey& key, const std::string& dc, const Secret& token);
+  // `version`, for the log, is the revoked record's.
+  absl::Status RevokeUpstream(const GrantKey& key, const std::string& dc, const Secret& token,
+                              int64_t version);
 
   const ZohoSetup& setup() const { return *setup_; }
   const ProtocolLimits& limits() const { return limits_; }

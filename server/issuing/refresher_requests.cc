@@ -77,7 +77,9 @@ Spent Refresher::Spend(const TokenRequest& request, const GrantKey& key, BeforeS
     event.error = std::string(response.status.message());
   }
   breakers_.Record(dc, admission, reply.kind != ReplyKind::kTransient, end);
-  Tell(std::move(event));
+  spent.latency = event.latency;
+  // A success is told when it is stored, by the caller.
+  if (reply.kind != ReplyKind::kSuccess) Tell(std::move(event));
 
   switch (reply.kind) {
     case ReplyKind::kSuccess:
@@ -108,7 +110,7 @@ Spent Refresher::Spend(const TokenRequest& request, const GrantKey& key, BeforeS
 }
 
 absl::Status Refresher::RevokeUpstream(const GrantKey& key, const std::string& dc,
-                                       const Secret& token) {
+                                       const Secret& token, int64_t version) {
   const DataCenter* data_center = setup_->data_centers.Find(dc);
   if (data_center == nullptr) return DcNotConfiguredError(dc);
   const MonotonicTime start = clock_.monotonic();
@@ -119,6 +121,7 @@ absl::Status Refresher::RevokeUpstream(const GrantKey& key, const std::string& d
   event.purpose = "revoke";
   event.outcome = status.ok() ? "revoked" : "transient";
   event.error = ErrorReason(status);
+  event.version = version;
   event.sent = true;
   event.latency = clock_.monotonic() - start;
   Tell(std::move(event));

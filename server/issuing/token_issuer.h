@@ -37,7 +37,6 @@ class TokenIssuer {
     absl::Duration refresh_ahead = absl::Seconds(600);
     absl::Duration refresh_ahead_jitter = absl::Seconds(300);
     absl::Duration forced_refresh = absl::Seconds(120);
-    absl::Duration min_lifetime = absl::Seconds(60);  // where a query does not say
     absl::Duration unheard_recheck = absl::Seconds(5);
     int cache_entries = 1'000'000;
   };

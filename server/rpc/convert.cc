@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "storage/protocol.h"
+
 namespace tokenbroker {
 namespace {
 
@@ -114,7 +116,16 @@ class GrantFiller {
       out_.set_next_action(v1::NEXT_ACTION_COOLDOWN);
       return SetTimestamp(ToWall(record_.not_before), *out_.mutable_next_action_time());
     }
-    if (Known(record_.access_expiry) && record_.access_expiry > record_.store_now) {
+    const bool alive = Known(record_.access_expiry) && record_.access_expiry > record_.store_now;
+    const absl::Duration budget =
+        BudgetWait(view_.limits, record_, Purpose::kCaller, record_.store_now);
+    // While the token lives longer than that, the budget stops nothing.
+    if (budget > absl::ZeroDuration() &&
+        (!alive || record_.access_expiry - view_.refresh_ahead < record_.store_now + budget)) {
+      out_.set_next_action(v1::NEXT_ACTION_AWAIT_BUDGET);
+      return SetTimestamp(ToWall(record_.store_now + budget), *out_.mutable_next_action_time());
+    }
+    if (alive) {
       out_.set_next_action(v1::NEXT_ACTION_REFRESH_AHEAD);
       const absl::Time due =
           std::max(record_.access_expiry - view_.refresh_ahead, record_.store_now);

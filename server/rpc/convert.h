@@ -7,6 +7,7 @@
 #include "google/protobuf/timestamp.pb.h"
 #include "server/issuing/issued_token.h"
 #include "storage/grant_record.h"
+#include "storage/protocol_limits.h"
 #include "tokenbroker/v1/grant.pb.h"
 #include "tokenbroker/v1/token_service.pb.h"
 
@@ -21,6 +22,7 @@ v1::GrantState ToProto(GrantState state);
 
 // What decides about `next_action`, and when "now" is.
 struct GrantView {
+  const ProtocolLimits& limits;
   absl::Time wall_now;           // on the clock that callers read
   absl::Duration refresh_ahead;  // remaining life at which a token in use is refreshed
 };

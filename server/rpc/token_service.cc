@@ -317,7 +317,9 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
   }
 
   GrantView View() const {
-    return {.wall_now = options_.clock.wall(), .refresh_ahead = options_.refresh_ahead};
+    return {.limits = options_.limits,
+            .wall_now = options_.clock.wall(),
+            .refresh_ahead = options_.refresh_ahead};
   }
 
   void FillOrg(const OrgEntry& org, v1::Org& out) const {

@@ -10,6 +10,7 @@
 #include "server/issuing/org_directory.h"
 #include "server/issuing/token_issuer.h"
 #include "server/rpc/call_event.h"
+#include "storage/protocol_limits.h"
 
 namespace grpc {
 class Service;
@@ -37,7 +38,8 @@ class TokenServiceEdge {
     absl::Duration default_min_lifetime = absl::Seconds(60);
     // As the issuer has it: for what GetOrg says about the next refresh.
     absl::Duration refresh_ahead = absl::Seconds(600);
-    CallListener on_call;  // may be empty
+    ProtocolLimits limits;  // as the store has them: likewise
+    CallListener on_call;   // may be empty
   };
 
   explicit TokenServiceEdge(Options options);

@@ -18,7 +18,8 @@ using ::testing::UnorderedElementsAre;
 // The store's clock is an hour behind ours.
 const absl::Time kStoreNow = absl::FromUnixSeconds(1'700'000'000);
 const absl::Time kWallNow = kStoreNow + absl::Hours(1);
-const GrantView kView{.wall_now = kWallNow, .refresh_ahead = absl::Seconds(600)};
+const ProtocolLimits kLimits;
+const GrantView kView{.limits = kLimits, .wall_now = kWallNow, .refresh_ahead = absl::Seconds(600)};
 
 absl::Time TimeOf(const google::protobuf::Timestamp& timestamp) {
   return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());
@@ -125,6 +126,14 @@ TEST(FillGrant, SaysWhatHappensNext) {
   grant = Filled(record);
   EXPECT_EQ(grant.next_action(), v1::NEXT_ACTION_ON_DEMAND);
   EXPECT_FALSE(grant.has_next_action_time());
+
+  record.sends.assign(5, kStoreNow - absl::Seconds(100));  // all that 600 s allow
+  grant = Filled(record);
+  EXPECT_EQ(grant.next_action(), v1::NEXT_ACTION_AWAIT_BUDGET);
+  EXPECT_EQ(TimeOf(grant.next_action_time()), kWallNow + absl::Seconds(500));
+  record.access_expiry = kStoreNow + absl::Seconds(1800);  // by then there is room
+  EXPECT_EQ(Filled(record).next_action(), v1::NEXT_ACTION_REFRESH_AHEAD);
+  record.access_expiry = kStoreNow - absl::Seconds(1);
 
   record.not_before = kStoreNow + absl::Seconds(15);
   grant = Filled(record);

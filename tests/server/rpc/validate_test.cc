@@ -175,13 +175,14 @@ TEST(ValidateListOrgs, KeepsToTheLimits) {
   v1::ListOrgsRequest request;
   request.set_page_size(1001);
   request.set_page_token("made up");
+  request.mutable_filter()->set_dc(std::string(33, 'd'));
   request.mutable_filter()->set_environment(static_cast<v1::Environment>(9));
   request.mutable_filter()->set_state(static_cast<v1::GrantState>(9));
   request.mutable_filter()->set_oauth_client(std::string(129, 'c'));
   (*request.mutable_filter()->mutable_labels())["Team"] = "a";
   EXPECT_THAT(FieldsOf(ValidateListOrgs(request).status()),
-              ElementsAre("page_size", "filter.environment", "filter.state", "filter.labels",
-                          "filter.oauth_client", "page_token"));
+              ElementsAre("page_size", "filter.dc", "filter.environment", "filter.state",
+                          "filter.labels", "filter.oauth_client", "page_token"));
   request.Clear();
   request.set_page_size(-1);
   EXPECT_THAT(FieldsOf(ValidateListOrgs(request).status()), ElementsAre("page_size"));
