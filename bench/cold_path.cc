@@ -50,7 +50,8 @@ int Main(int argc, char** argv) {
                               {"p50_ms", absl::ToDoubleMilliseconds(cold.Percentile(0.5))},
                               {"p99_ms", absl::ToDoubleMilliseconds(cold.Percentile(0.99))},
                               {"ratio_to_cached", cold.PerSecond() / cached.PerSecond()},
-                              {"cpu_ratio_to_cached", cold.CpuPerCall() / cached.CpuPerCall()}}
+                              {"cpu_ratio_to_cached",
+                               absl::FDivDuration(cold.CpuPerCall(), cached.CpuPerCall())}}
                    .dump()
             << std::endl;
   return 0;

@@ -64,7 +64,7 @@ int Main(int argc, char** argv) {
       return 1;
     }
     throughput.push_back(cached.PerSecond() / limit.PerSecond());
-    cpu.push_back(cached.CpuPerCall() / limit.CpuPerCall());
+    cpu.push_back(absl::FDivDuration(cached.CpuPerCall(), limit.CpuPerCall()));
     per_second.push_back(cached.PerSecond());
     std::cout << "round " << round + 1 << ": empty " << static_cast<int>(limit.PerSecond())
               << "/s, " << limit.CpuPerCall() << " of CPU per call; cached "

@@ -65,22 +65,22 @@ class Storm {
                 << "; refreshes: " << refreshes << '\n';
       return 1;
     }
-    std::cout << nlohmann::json{{"benchmark", "refresh_storm"},
-                                {"grants", grants_},
-                                {"refreshes", refreshes},
-                                {"max_in_flight_per_grant", world_.log().MaxInFlightPerGrant()},
-                                {"seconds", absl::ToDoubleSeconds(storm.wall)},
-                                {"ratio_to_limit", limit / storm.wall},
-                                {"p99_ms", absl::ToDoubleMilliseconds(storm.Percentile(0.99))},
-                                {"other_dc_p99_ms",
-                                 absl::ToDoubleMilliseconds(calm.Percentile(0.99))},
-                                {"other_dc_p99_ms_while_one_hangs",
-                                 absl::ToDoubleMilliseconds(beside.Percentile(0.99))},
-                                {"hung_requests", hung_requests},
-                                {"p99_ratio_while_one_hangs",
-                                 beside.Percentile(0.99) / calm.Percentile(0.99)}}
-                     .dump()
-              << std::endl;
+    std::cout
+        << nlohmann::json{{"benchmark", "refresh_storm"},
+                          {"grants", grants_},
+                          {"refreshes", refreshes},
+                          {"max_in_flight_per_grant", world_.log().MaxInFlightPerGrant()},
+                          {"seconds", absl::ToDoubleSeconds(storm.wall)},
+                          {"ratio_to_limit", absl::FDivDuration(limit, storm.wall)},
+                          {"p99_ms", absl::ToDoubleMilliseconds(storm.Percentile(0.99))},
+                          {"other_dc_p99_ms", absl::ToDoubleMilliseconds(calm.Percentile(0.99))},
+                          {"other_dc_p99_ms_while_one_hangs",
+                           absl::ToDoubleMilliseconds(beside.Percentile(0.99))},
+                          {"hung_requests", hung_requests},
+                          {"p99_ratio_while_one_hangs",
+                           absl::FDivDuration(beside.Percentile(0.99), calm.Percentile(0.99))}}
+               .dump()
+        << std::endl;
     return 0;
   }
 
