@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <chrono>
 #include <fstream>
 #include <set>
 #include <thread>
@@ -8,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "tests/e2e/world.h"
 
 // Starting, refusing to start, and stopping.
@@ -122,6 +124,28 @@ TEST(Lifecycle, PlaintextBeyondLoopbackNeedsToBeAskedFor) {
   EXPECT_NE(refused.exit_code, 0);
   EXPECT_TRUE(absl::StrContains(refused.err, "--insecure")) << refused.err;
   EXPECT_EQ(RunBroker({"--config", path, "--validate-config", "--insecure"}).exit_code, 0);
+}
+
+TEST(Lifecycle, ListenerKeepsToItsConfiguration) {
+  World world;
+  Broker& broker = world.StartBrokerWith(absl::StrReplaceAll(
+      world.config(), {{"grpc:\n",
+                        "grpc:\n  max_connection_age: 1s\n  max_connection_age_grace: 1s\n"
+                        "  max_request_bytes: 2048\n"}}));
+  // Whoever stays for ever is sent to look for new pods.
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+  const auto health = grpc::health::v1::Health::NewStub(broker.NewChannel());
+  const auto watch = health->Watch(&context, grpc::health::v1::HealthCheckRequest());
+  grpc::health::v1::HealthCheckResponse state;
+  while (watch->Read(&state)) {
+  }
+  EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+
+  const Broker::Token large = broker.GetAccessToken("acme", [](v1::GetAccessTokenRequest& request) {
+    request.add_scopes(std::string(3000, 's'));
+  });
+  EXPECT_EQ(large.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
 TEST(Lifecycle, OpsEndpointsTellTheState) {
