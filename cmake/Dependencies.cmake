@@ -11,7 +11,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(prometheus-cpp CONFIG REQUIRED)
 # Debian builds cpp-httplib as a library; its flags decide about the layout of its classes.
 pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib)
-pkg_check_modules(HIREDIS REQUIRED IMPORTED_TARGET hiredis>=1.1 hiredis_ssl>=1.1)
+pkg_check_modules(HIREDIS REQUIRED IMPORTED_TARGET hiredis>=1.1)
 if(TB_BUILD_TESTS)
   find_package(GTest REQUIRED)
 endif()

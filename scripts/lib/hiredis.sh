@@ -1,9 +1,9 @@
-# hiredis with TLS: from Debian where that is new enough, else Debian 13's own source package.
+# hiredis: from Debian where that is new enough, else Debian 13's own source package.
 # shellcheck shell=bash
 
 hiredis_present() {
   PKG_CONFIG_PATH=/usr/local/lib/pkgconfig:${PKG_CONFIG_PATH:-} \
-    pkg-config --atleast-version="$HIREDIS_MINIMUM" hiredis hiredis_ssl 2>/dev/null
+    pkg-config --atleast-version="$HIREDIS_MINIMUM" hiredis 2>/dev/null
 }
 
 hiredis_install() {
@@ -21,7 +21,7 @@ hiredis_install() {
   source=$(find "$DONOR_DIR/work" -mindepth 1 -maxdepth 1 -type d -name 'hiredis-*')
   run_long "building hiredis" cmake -S "$source" -B "$DONOR_DIR/build" -G Ninja \
     -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_INSTALL_PREFIX=/usr/local \
-    -DCMAKE_INSTALL_LIBDIR=lib -DENABLE_SSL=ON -DDISABLE_TESTS=ON
+    -DCMAKE_INSTALL_LIBDIR=lib -DDISABLE_TESTS=ON
   run_long "compiling hiredis" cmake --build "$DONOR_DIR/build" -j2
   run_long "installing hiredis under /usr/local" as_root cmake --install "$DONOR_DIR/build"
   as_root ldconfig

@@ -7,7 +7,8 @@ HELM_VERSION=v3.18.6
 GO_MINIMUM=1.24
 
 # The release whose hiredis source package, Go and base image are used where the machine's own
-# release is too old. hiredis 1.1 is the first with hiredis_ssl's per-context options.
+# release is too old. hiredis 1.0 is the first whose reads and writes can be replaced, for TLS; 1.1
+# is the oldest that is tested.
 DONOR_RELEASE=trixie
 HIREDIS_MINIMUM=1.1.0
 

@@ -27,12 +27,49 @@ ssize_t WriteWithoutSignal(redisContext* context) {
   return -1;
 }
 
-const redisContextFuncs* Functions(const redisContext* context) {
+// hiredis's own TLS is not used: it does not verify names, knows no deadline for the handshake, and
+// keeps what the server said about a certificate to itself.
+ssize_t WriteTls(redisContext* context) {
+  TlsSession& tls = *static_cast<TlsSession*>(context->privctx);
+  const ssize_t written = tls.Write(context->obuf, sdslen(context->obuf));
+  if (written < 0) context->err = REDIS_ERR_IO;
+  return written;
+}
+
+ssize_t ReadTls(redisContext* context, char* buffer, size_t size) {
+  TlsSession& tls = *static_cast<TlsSession*>(context->privctx);
+  const ssize_t read = tls.Read(buffer, size);
+  if (read < 0) context->err = REDIS_ERR_IO;
+  return read;
+}
+
+const redisContextFuncs* PlainFunctions(const redisContext* context) {
   static const redisContextFuncs functions = [](redisContextFuncs copy) {
     copy.write = &WriteWithoutSignal;
     return copy;
   }(*context->funcs);
   return &functions;
+}
+
+const redisContextFuncs* TlsFunctions(const redisContext* context) {
+  static const redisContextFuncs functions = [](redisContextFuncs copy) {
+    copy.free_privctx = nullptr;  // the Connection owns the session
+    copy.write = &WriteTls;
+    copy.read = &ReadTls;
+    return copy;
+  }(*context->funcs);
+  return &functions;
+}
+
+bool RefusesLogin(std::string_view error) {
+  return error.starts_with("WRONGPASS") || error.starts_with("NOAUTH");
+}
+
+absl::StatusOr<Secret> PasswordOf(const Login& login) {
+  absl::StatusOr<Secret> password = login.password();
+  if (password.ok()) return password;
+  return StoreUnavailableError(
+      absl::StrCat("the password for Redis cannot be read: ", password.status().message()));
 }
 
 }  // namespace
@@ -41,6 +78,10 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const Endpoint& end
                                                              const Login& login,
                                                              Deadline deadline) {
   TB_ASSIGN_OR_RETURN(FileDescriptor fd, ConnectTcp(endpoint, deadline));
+  std::unique_ptr<TlsSession> tls;
+  if (login.tls != nullptr) {
+    TB_ASSIGN_OR_RETURN(tls, login.tls->Handshake(fd.get(), endpoint, deadline));
+  }
   redisOptions options = {};
   options.type = REDIS_CONN_USERFD;
   options.endpoint.fd = fd.get();
@@ -48,39 +89,49 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const Endpoint& end
   redisContext* context = redisConnectWithOptions(&options);
   if (context == nullptr) return StoreUnavailableError("out of memory");
   fd.Release();
-  context->funcs = Functions(context);
-  std::unique_ptr<Connection> connection(new Connection(context));
-  TB_RETURN_IF_ERROR(connection->Handshake(login, deadline));
+  context->funcs = tls == nullptr ? PlainFunctions(context) : TlsFunctions(context);
+  context->privctx = tls.get();
+  std::unique_ptr<Connection> connection(new Connection(context, std::move(tls)));
+  TB_RETURN_IF_ERROR(connection->LogIn(login, deadline));
   return connection;
 }
 
-absl::Status Connection::Handshake(const Login& login, Deadline deadline) {
-  Secret password;
-  std::vector<Command> commands;
+absl::Status Connection::LogIn(const Login& login, Deadline deadline) {
   if (login.password) {
-    absl::StatusOr<Secret> current = login.password();
-    if (!current.ok()) {
-      return StoreUnavailableError(
-          absl::StrCat("the password for Redis cannot be read: ", current.status().message()));
+    TB_ASSIGN_OR_RETURN(const Secret password, PasswordOf(login));
+    TB_ASSIGN_OR_RETURN(bool taken, Authenticate(login, password, deadline));
+    if (!taken) {
+      // It may have been changed between our reading it and the server's: then there is another one
+      // by now.
+      TB_ASSIGN_OR_RETURN(const Secret current, PasswordOf(login));
+      if (current != password) {
+        TB_ASSIGN_OR_RETURN(taken, Authenticate(login, current, deadline));
+      }
     }
-    password = *std::move(current);
-    if (login.username.empty()) {
-      commands.push_back({"AUTH", password.Reveal()});
-    } else {
-      commands.push_back({"AUTH", login.username, password.Reveal()});
+    if (!taken) {
+      Break();
+      return ServerError("WRONGPASS", login.username).status;
     }
   }
+  // Nothing to say means that a server which wants a password is noticed at the first command.
+  if (login.database == 0) return absl::OkStatus();
   const std::string database = absl::StrCat(login.database);
-  if (login.database != 0) commands.push_back({"SELECT", database});
-  // Nothing more to say means that a server which wants a password is noticed at the first command.
-  if (commands.empty()) return absl::OkStatus();
-  TB_ASSIGN_OR_RETURN(const std::vector<Reply> replies, Execute(commands, deadline));
-  for (const Reply& reply : replies) {
-    if (!reply.view().is_error()) continue;
-    Break();
-    return ServerError(reply.view().text(), login.username).status;
-  }
-  return absl::OkStatus();
+  TB_ASSIGN_OR_RETURN(const Reply reply, Execute(Command{"SELECT", database}, deadline));
+  if (!reply.view().is_error()) return absl::OkStatus();
+  Break();
+  return ServerError(reply.view().text(), login.username).status;
+}
+
+absl::StatusOr<bool> Connection::Authenticate(const Login& login, const Secret& password,
+                                              Deadline deadline) {
+  const Command command = login.username.empty()
+                              ? Command{"AUTH", password.Reveal()}
+                              : Command{"AUTH", login.username, password.Reveal()};
+  TB_ASSIGN_OR_RETURN(const Reply reply, Execute(command, deadline));
+  if (!reply.view().is_error()) return true;
+  if (RefusesLogin(reply.view().text())) return false;
+  Break();
+  return ServerError(reply.view().text(), login.username).status;
 }
 
 absl::StatusOr<std::vector<Reply>> Connection::Execute(absl::Span<const Command> commands,
@@ -106,7 +157,7 @@ absl::StatusOr<std::vector<Reply>> Connection::Execute(absl::Span<const Command>
     if (wait == Wait::kDeadline) return Fail("no answer in time");
   }
   // More bytes than replies: an answer that nobody asked for.
-  if (context_->reader->pos < context_->reader->len) return Fail("unexpected data");
+  if (HasUnread()) return Fail("unexpected data");
   return replies;
 }
 
@@ -121,7 +172,8 @@ absl::Status Connection::Send(const Command& command, Deadline deadline) {
   int done = 0;
   if (redisBufferWrite(context_.get(), &done) != REDIS_OK) return FailWithContextError();
   while (done == 0) {
-    pollfd waiting = {.fd = context_->fd, .events = POLLOUT, .revents = 0};
+    const short events = tls_ == nullptr ? POLLOUT : tls_->WriteEvents();
+    pollfd waiting = {.fd = context_->fd, .events = events, .revents = 0};
     const int ready = poll(&waiting, 1, deadline.PollMilliseconds());
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) return Fail("could not send in time");
@@ -144,9 +196,14 @@ absl::StatusOr<std::optional<Reply>> Connection::Receive(Deadline deadline, int 
 bool Connection::IdleAndAlive() {
   if (broken()) return false;
   pollfd state = {.fd = context_->fd, .events = POLLIN, .revents = 0};
-  if (poll(&state, 1, 0) == 0) return true;
+  const bool silent = tls_ == nullptr ? poll(&state, 1, 0) == 0 : tls_->IdleAndAlive();
+  if (silent) return true;
   Break();
   return false;
+}
+
+bool Connection::HasUnread() const {
+  return context_->reader->pos < context_->reader->len || (tls_ != nullptr && tls_->Pending());
 }
 
 absl::Status Connection::Append(const Command& command) {
@@ -167,23 +224,31 @@ absl::Status Connection::Append(const Command& command) {
 }
 
 absl::StatusOr<Connection::Wait> Connection::Transfer(Deadline deadline, int wake_fd) {
+  const bool sending = sdslen(context_->obuf) > 0;
   pollfd waiting[2] = {{.fd = context_->fd, .events = POLLIN, .revents = 0},
                        {.fd = wake_fd, .events = POLLIN, .revents = 0}};
-  const bool sending = sdslen(context_->obuf) > 0;
-  if (sending) waiting[0].events |= POLLOUT;
-  const int ready = poll(waiting, wake_fd >= 0 ? 2 : 1, deadline.PollMilliseconds());
+  if (tls_ != nullptr) waiting[0].events |= tls_->ReadEvents();
+  if (sending) waiting[0].events |= tls_ == nullptr ? POLLOUT : tls_->WriteEvents();
+  // What is decrypted already makes the socket readable no more: only look, do not wait.
+  const bool pending = tls_ != nullptr && tls_->Pending();
+  const int ready = poll(waiting, wake_fd >= 0 ? 2 : 1, pending ? 0 : deadline.PollMilliseconds());
   if (ready < 0) {
     if (errno == EINTR) return Wait::kReady;
     return Fail("poll failed");
   }
   // Also when there is something to read: a server that drips gets no longer than one that is
   // silent.
-  if (ready == 0 || deadline.Passed()) return Wait::kDeadline;
-  if (waiting[0].revents & POLLOUT) {
+  if ((ready == 0 && !pending) || deadline.Passed()) return Wait::kDeadline;
+  // TLS may have to read in order to write, and the other way round: any event serves both.
+  const short events = waiting[0].revents;
+  const bool writable = (events & (tls_ == nullptr ? POLLOUT : POLLOUT | POLLIN)) != 0;
+  if (sending && writable) {
     int done = 0;
     if (redisBufferWrite(context_.get(), &done) != REDIS_OK) return FailWithContextError();
   }
-  if (waiting[0].revents & (POLLIN | POLLHUP | POLLERR)) {
+  const bool readable =
+      pending || (events & (POLLIN | POLLHUP | POLLERR)) != 0 || (tls_ != nullptr && events != 0);
+  if (readable) {
     if (redisBufferRead(context_.get()) != REDIS_OK) return FailWithContextError();
     return Wait::kReady;
   }
@@ -205,7 +270,7 @@ absl::Status Connection::FailWithContextError() {
     case REDIS_ERR_OOM:
       return Fail("out of memory");
     default:
-      return Fail("the connection was lost");
+      return Fail(tls_ == nullptr ? "the connection was lost" : tls_->WhyLost());
   }
 }
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -17,6 +18,7 @@
 #include "storage/redis/deadline.h"
 #include "storage/redis/reply.h"
 #include "storage/redis/socket.h"
+#include "storage/redis/tls.h"
 
 namespace tokenbroker::redis {
 
@@ -26,9 +28,11 @@ using Command = std::vector<std::string_view>;
 // Who we are to the server.
 struct Login {
   std::string username;  // "": the server's default user
-  // Asked at every connect, so that a password that was changed is picked up. Null: none is sent.
+  // Asked at every connect, and once more when the server refuses what it gave, so that a password
+  // that was changed is picked up. Null: none is sent.
   std::function<absl::StatusOr<Secret>()> password;
   int database = 0;
+  std::shared_ptr<const TlsContext> tls = nullptr;  // null: plaintext
 };
 
 // One connection to one Redis server: a non-blocking socket with an absolute deadline on every
@@ -40,7 +44,7 @@ struct Login {
 // server sends are replies.
 class Connection {
  public:
-  // Connects, authenticates and selects the database.
+  // Connects, encrypts, authenticates and selects the database.
   static absl::StatusOr<std::unique_ptr<Connection>> Open(const Endpoint& endpoint,
                                                           const Login& login, Deadline deadline);
 
@@ -66,8 +70,13 @@ class Connection {
   };
   enum class Wait { kReady, kDeadline, kWoken };
 
-  explicit Connection(redisContext* context) : context_(context) {}
-  absl::Status Handshake(const Login& login, Deadline deadline);
+  Connection(redisContext* context, std::unique_ptr<TlsSession> tls)
+      : tls_(std::move(tls)), context_(context) {}
+  absl::Status LogIn(const Login& login, Deadline deadline);
+  // Whether the server took the password; other errors are the result.
+  absl::StatusOr<bool> Authenticate(const Login& login, const Secret& password, Deadline deadline);
+  // Bytes that came and belong to no reply yet.
+  bool HasUnread() const;
   absl::Status Append(const Command& command);
   absl::Status Flush(Deadline deadline);
   // Reads and writes what is possible, waiting for the socket if nothing is.
@@ -76,6 +85,7 @@ class Connection {
   absl::Status Fail(std::string_view why);
   absl::Status FailWithContextError();
 
+  const std::unique_ptr<TlsSession> tls_;  // null: plaintext. Before context_, which uses it
   std::unique_ptr<redisContext, Free> context_;
 };
 
