@@ -61,6 +61,9 @@ absl::Status ValidateOptions(const RedisTokenStoreOptions& options) {
   const auto require = [&](bool holds, std::string rule) {
     if (!holds) violations.push_back(std::move(rule));
   };
+  require(!options.sentinel && !options.cluster, "sentinel and cluster are not served");
+  require(options.tls == nullptr, "TLS is not served");
+  require(options.quarantine >= absl::ZeroDuration(), "quarantine must not be negative");
   require(!options.host.empty(), "host must not be empty");
   require(options.port != 0, "port must not be 0");
   require(options.username.empty() || options.password != nullptr, "a username needs a password");

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -19,9 +21,39 @@
 
 namespace tokenbroker {
 
+namespace redis {
+class TlsContext;
+}
+
+struct RedisEndpoint {
+  std::string host;  // name or numeric address; a name is resolved at every connect
+  uint16_t port = 0;
+};
+
+// A primary that Sentinels watch: they are asked for its address at every connect.
+struct RedisSentinelOptions {
+  std::vector<RedisEndpoint> endpoints;
+  std::string primary_name;  // the Sentinels' name for it
+  // To the Sentinels, as the store's own to the primary: "" and null where they want none.
+  std::string username;
+  std::function<absl::StatusOr<Secret>()> password;
+};
+
+// A Redis Cluster. Its nodes are learnt from any of these that answers, and from each other then.
+struct RedisClusterOptions {
+  std::vector<RedisEndpoint> seeds;
+};
+
 struct RedisTokenStoreOptions {
+  // Where Redis is: at one address, or, with `host` empty, behind Sentinels or a cluster.
   std::string host = "127.0.0.1";  // of the primary; a name is resolved at every connect
   uint16_t port = 6379;
+  std::optional<RedisSentinelOptions> sentinel;
+  std::optional<RedisClusterOptions> cluster;  // `database` is 0 then
+
+  // Null: plain TCP. Used for the Sentinels and all nodes, too.
+  std::shared_ptr<const redis::TlsContext> tls;
+
   std::string username;  // ACL user; "": the server's default user
   // Asked whenever a connection is made, so that a changed password is picked up. Null: none.
   std::function<absl::StatusOr<Secret>()> password;
@@ -35,7 +67,11 @@ struct RedisTokenStoreOptions {
   int replica_acks = 0;
   absl::Duration replica_ack_timeout = absl::Milliseconds(200);
 
-  int pool_size = 16;
+  // How long no refresh begins after a primary is first seen (another server, or the same one
+  // restarted): it may not know of the newest leases. At least the sent lease, or 0: never.
+  absl::Duration quarantine = absl::Seconds(20);
+
+  int pool_size = 16;  // connections per primary
   absl::Duration connect_timeout = absl::Milliseconds(500);
   absl::Duration command_timeout = absl::Milliseconds(250);  // per try; also for a free connection
   int tries = 3;
