@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,13 +17,17 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <random>
 #include <system_error>
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 
 namespace tokenbroker {
 namespace {
@@ -32,6 +37,9 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 constexpr std::chrono::seconds kStartTimeout(20);  // a busy machine, an AOF to read
 constexpr std::chrono::seconds kCommandTimeout(5);
 constexpr int kPortTries = 10;
+// Whom Command logs in as.
+constexpr char kFixtureUser[] = "test-fixture";
+constexpr char kFixturePassword[] = "test-fixture-password";
 
 sockaddr_in Loopback(uint16_t port) {
   sockaddr_in address = {};
@@ -42,29 +50,37 @@ sockaddr_in Loopback(uint16_t port) {
 }
 
 // redis-server cannot choose a port itself. Somebody else may take this one before it does; then it
-// ends, and the next one is tried.
+// ends, and the next one is tried. Below the ports that the system gives to connections, so that
+// none of them takes it while the server is down.
 uint16_t FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = Loopback(0);
-  socklen_t size = sizeof(address);
-  uint16_t port = 0;
-  if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0) {
-    port = ntohs(address.sin_port);
+  static std::minstd_rand random(std::random_device{}());
+  for (int i = 0; i < 1000; ++i) {
+    const uint16_t port = std::uniform_int_distribution<uint16_t>(12'000, 31'999)(random);
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const sockaddr_in address = Loopback(port);
+    const bool free = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+    close(fd);
+    if (free) return port;
   }
-  close(fd);
-  return port;
+  return 0;
 }
 
 // A blocking socket with timeouts that speaks just enough RESP for a test's own commands.
 class PlainConnection {
  public:
-  explicit PlainConnection(uint16_t port)
-      : deadline_(std::chrono::steady_clock::now() + kCommandTimeout) {
+  explicit PlainConnection(uint16_t port) {
     fd_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const sockaddr_in address = Loopback(port);
-    if (connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
-      ok_ = false;
+    ok_ = connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+  }
+  explicit PlainConnection(const std::string& unix_socket) {
+    fd_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    ok_ = unix_socket.size() < sizeof(address.sun_path);
+    if (!ok_) return;
+    unix_socket.copy(address.sun_path, unix_socket.size());
+    ok_ = connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
   }
   ~PlainConnection() { close(fd_); }
   PlainConnection(const PlainConnection&) = delete;
@@ -154,7 +170,7 @@ class PlainConnection {
 
   int fd_ = -1;
   bool ok_ = true;
-  const SteadyTime deadline_;
+  const SteadyTime deadline_ = std::chrono::steady_clock::now() + kCommandTimeout;
   std::string buffer_;
 };
 
@@ -171,6 +187,9 @@ absl::StatusOr<std::unique_ptr<RedisServer>> RedisServer::Start(Options options)
   absl::Status status;
   for (int i = 0; i < kPortTries; ++i) {
     server->port_ = FreePort();
+    server->bus_port_ = server->options_.cluster ? FreePort() : 0;
+    status = server->WriteFiles();
+    if (!status.ok()) return status;
     status = server->Restart();
     if (status.ok()) return server;
     // Any other reason than a taken port would only repeat itself.
@@ -190,30 +209,57 @@ absl::Status RedisServer::Restart() {
   return WaitUntilReady();
 }
 
+absl::Status RedisServer::WriteFiles() const {
+  std::vector<std::string> lines = {
+      "bind 127.0.0.1",
+      "daemonize no",
+      absl::StrCat("dir ", directory_),
+      absl::StrCat("logfile ", directory_, "/log"),
+      absl::StrCat("unixsocket ", directory_, "/socket"),
+      absl::StrCat("user ", kFixtureUser, " on >", kFixturePassword, " ~* &* +@all"),
+  };
+  for (const std::string& user : options_.users) lines.push_back("user " + user);
+  if (!options_.password.empty()) lines.push_back("requirepass " + options_.password);
+  if (!options_.sentinel) {
+    lines.insert(lines.end(), {"save \"\"", "enable-debug-command local",
+                               "hash-max-listpack-value 1024", "repl-diskless-sync-delay 0"});
+    if (!options_.password.empty()) lines.push_back("masterauth " + options_.password);
+  }
+  if (options_.append_only) lines.insert(lines.end(), {"appendonly yes", "appendfsync always"});
+  if (options_.tls) {
+    const auto write = [this](const std::string& name, const std::string& pem) {
+      std::ofstream(directory_ + "/" + name) << pem;
+    };
+    write("tls.crt", options_.tls->certificate.certificate_pem);
+    write("tls.key", options_.tls->certificate.private_key_pem);
+    write("tls-ca.crt", options_.tls->ca_pem);
+    lines.insert(lines.end(), {"port 0", absl::StrCat("tls-port ", port_),
+                               absl::StrCat("tls-cert-file ", directory_, "/tls.crt"),
+                               absl::StrCat("tls-key-file ", directory_, "/tls.key"),
+                               absl::StrCat("tls-ca-cert-file ", directory_, "/tls-ca.crt"),
+                               absl::StrCat("tls-auth-clients ",
+                                            options_.tls->client_certificates ? "yes" : "no"),
+                               "tls-replication yes", "tls-cluster yes"});
+  } else {
+    lines.push_back(absl::StrCat("port ", port_));
+  }
+  if (options_.cluster) {
+    lines.insert(lines.end(), {"cluster-enabled yes", "cluster-config-file nodes.conf",
+                               absl::StrCat("cluster-port ", bus_port_)});
+  }
+  if (options_.replica_of != 0) {
+    lines.push_back(absl::StrCat("replicaof 127.0.0.1 ", options_.replica_of));
+  }
+  lines.insert(lines.end(), options_.config.begin(), options_.config.end());
+  std::ofstream file(directory_ + "/redis.conf");
+  file << absl::StrJoin(lines, "\n") << "\n";
+  file.close();
+  return file ? absl::OkStatus() : absl::UnavailableError("the configuration cannot be written");
+}
+
 absl::Status RedisServer::Spawn() {
-  std::vector<std::string> arguments = {"redis-server",
-                                        "--port",
-                                        absl::StrCat(port_),
-                                        "--bind",
-                                        "127.0.0.1",
-                                        "--dir",
-                                        directory_,
-                                        "--logfile",
-                                        directory_ + "/log",
-                                        "--save",
-                                        "",
-                                        "--daemonize",
-                                        "no",
-                                        "--enable-debug-command",
-                                        "local",
-                                        "--hash-max-listpack-value",
-                                        "1024"};
-  if (options_.append_only) {
-    arguments.insert(arguments.end(), {"--appendonly", "yes", "--appendfsync", "always"});
-  }
-  if (!options_.password.empty()) {
-    arguments.insert(arguments.end(), {"--requirepass", options_.password});
-  }
+  std::vector<std::string> arguments = {"redis-server", directory_ + "/redis.conf"};
+  if (options_.sentinel) arguments.push_back("--sentinel");
   arguments.insert(arguments.end(), options_.arguments.begin(), options_.arguments.end());
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
@@ -248,13 +294,8 @@ absl::Status RedisServer::WaitUntilReady() {
               ? "redis-server is not in PATH"
               : absl::StrCat("redis-server ended while starting:\n", LogTail()));
     }
-    // The port could be another program's: ask for the process behind it. PING, unlike INFO, is
-    // refused until the data set is loaded.
-    const absl::StatusOr<std::string> info = Command({"INFO", "server"});
-    if (info.ok() && info->find(absl::StrCat("process_id:", pid_, "\r")) != std::string::npos &&
-        Command({"PING"}).ok()) {
-      return absl::OkStatus();
-    }
+    // Refused until the data set is loaded.
+    if (Command({"PING"}).ok()) return absl::OkStatus();
     // A foreign process tells nobody when it is ready; most need two or three of these.
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
@@ -288,7 +329,21 @@ void RedisServer::Thaw() {
 }
 
 absl::StatusOr<std::string> RedisServer::Command(const std::vector<std::string>& words) const {
-  return RedisCommand(port_, words, options_.password);
+  PlainConnection connection(directory_ + "/socket");
+  absl::StatusOr<std::string> auth = connection.Call({"AUTH", kFixtureUser, kFixturePassword});
+  if (!auth.ok()) return auth;
+  return connection.Call(words);
+}
+
+std::string RedisServer::Info(const std::string& section, const std::string& name) const {
+  const absl::StatusOr<std::string> info = Command({"INFO", section});
+  if (!info.ok()) return "";
+  for (const absl::string_view line : absl::StrSplit(*info, "\r\n")) {
+    if (absl::StartsWith(line, absl::StrCat(name, ":"))) {
+      return std::string(line.substr(name.size() + 1));
+    }
+  }
+  return "";
 }
 
 std::string RedisServer::LogTail() const {
@@ -305,6 +360,15 @@ absl::StatusOr<std::string> RedisCommand(uint16_t port, const std::vector<std::s
     if (!auth.ok()) return auth;
   }
   return connection.Call(words);
+}
+
+bool WaitUntil(const std::function<bool()>& condition, absl::Duration timeout) {
+  const SteadyTime deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return true;
 }
 
 }  // namespace tokenbroker
