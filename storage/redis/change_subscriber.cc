@@ -58,35 +58,47 @@ void ChangeSubscriber::Run() {
 
 absl::Status ChangeSubscriber::Listen(bool& subscribed) {
   const Deadline connect_deadline = Deadline::In(options_.connect_timeout);
-  TB_ASSIGN_OR_RETURN(const Endpoint endpoint, options_.resolve(connect_deadline));
-  TB_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
-                      Connection::Open(endpoint, options_.login, connect_deadline));
-  TB_RETURN_IF_ERROR(connection->Send({"SUBSCRIBE", options_.channel}, connect_deadline));
+  TB_ASSIGN_OR_RETURN(const Topology::Listening listening, options_.listen(connect_deadline));
+  Connection& connection = *listening.connection;
+  TB_RETURN_IF_ERROR(connection.Send({"SUBSCRIBE", options_.channel}, connect_deadline));
   bool pinged = false;
+  Deadline patience = connect_deadline;
+  Deadline check = Deadline::In(options_.check_interval);
   while (!stop_) {
-    const absl::Duration patience = !subscribed ? connect_deadline.Left()
-                                    : pinged    ? options_.ping_timeout
-                                                : options_.ping_interval;
+    const absl::Duration wait =
+        subscribed ? std::min(patience.Left(), check.Left()) : patience.Left();
     TB_ASSIGN_OR_RETURN(const std::optional<Reply> reply,
-                        connection->Receive(Deadline::In(patience), wake_fd_.get()));
+                        connection.Receive(Deadline::In(wait), wake_fd_.get()));
     if (stop_) break;
-    if (!reply) {
+    if (reply) {
+      TB_RETURN_IF_ERROR(Take(reply->view(), subscribed));
+      pinged = false;
+      patience = Deadline::In(options_.ping_interval);
+    } else if (patience.Passed()) {
       if (pinged || !subscribed) return StoreUnavailableError("the subscription is silent");
-      TB_RETURN_IF_ERROR(connection->Send({"PING"}, Deadline::In(options_.ping_timeout)));
+      patience = Deadline::In(options_.ping_timeout);
+      TB_RETURN_IF_ERROR(connection.Send({"PING"}, patience));
       pinged = true;
-      continue;
     }
-    pinged = false;
-    const ReplyView view = reply->view();
-    if (view.is_error()) return ServerError(view.text(), options_.login.username).status;
-    const std::string_view kind = view.size() > 0 ? view[0].text() : std::string_view();
-    if (kind == "subscribe") {
-      subscribed = true;
-      session_.store(++sessions_, std::memory_order_release);
-      options_.on_subscribed();
-    } else if (kind == "message" && view.size() == 3) {
-      options_.on_message(view[2].text());
+    if (subscribed && check.Passed()) {
+      if (!options_.still_hears(listening.endpoint, Deadline::In(options_.connect_timeout))) {
+        return StoreUnavailableError("the server of the subscription no longer hears everything");
+      }
+      check = Deadline::In(options_.check_interval);
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ChangeSubscriber::Take(ReplyView reply, bool& subscribed) {
+  if (reply.is_error()) return ServerError(reply.text(), options_.username).status;
+  const std::string_view kind = reply.size() > 0 ? reply[0].text() : std::string_view();
+  if (kind == "subscribe") {
+    subscribed = true;
+    session_.store(++sessions_, std::memory_order_release);
+    options_.on_subscribed();
+  } else if (kind == "message" && reply.size() == 3) {
+    options_.on_message(reply[2].text());
   }
   return absl::OkStatus();
 }

@@ -12,8 +12,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "storage/redis/connection.h"
-#include "storage/redis/connection_pool.h"
+#include "storage/redis/deadline.h"
 #include "storage/redis/socket.h"
+#include "storage/redis/topology.h"
 
 namespace tokenbroker::redis {
 
@@ -22,8 +23,13 @@ namespace tokenbroker::redis {
 class ChangeSubscriber {
  public:
   struct Options {
-    EndpointResolver resolve;
-    Login login;
+    // Connects to a server that hears what is published.
+    std::function<absl::StatusOr<Topology::Listening>(Deadline)> listen;
+    // Whether it still does. Asked every `check_interval`: a primary that was replaced, or a node
+    // that was cut off, answers PINGs and hears nothing.
+    std::function<bool(const Endpoint&, Deadline)> still_hears;
+    absl::Duration check_interval = absl::Seconds(2);
+    std::string username;  // whom errors name
     absl::Duration connect_timeout = absl::Milliseconds(500);
     std::string channel;
     // A subscription is given up when the server does not answer a PING, sent after
@@ -52,6 +58,7 @@ class ChangeSubscriber {
   void Run();
   // Subscribes and listens until something goes wrong or `stop_`.
   absl::Status Listen(bool& subscribed);
+  absl::Status Take(ReplyView reply, bool& subscribed);
   // Waits for `pause`, or less if woken.
   void Pause(absl::Duration pause);
 

@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,11 +13,13 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "common/mutex.h"
 #include "storage/redis/connection.h"
 #include "storage/redis/connection_pool.h"
 #include "storage/redis/scripts.h"
+#include "storage/redis/topology.h"
 
 namespace tokenbroker::redis {
 
@@ -39,15 +43,28 @@ class ScriptArguments {
   std::vector<std::string_view> words_;
 };
 
-// Commands and scripts, tried a bounded number of times. Thread-safe.
+// What a script asks for besides being run.
+struct ScriptRules {
+  // Where the outcome is one of these, `replica_acks` replicas have to have it.
+  std::vector<std::string_view> acknowledged;
+  // The script begins or continues a refresh: it is given two more arguments, the reign that the
+  // connection was made in and the rest of its quarantine in milliseconds, and answers DEPOSED
+  // where that reign is over.
+  bool fenced = false;
+};
+
+// Commands and scripts, sent to the primary that has their key and tried a bounded number of times.
+// Thread-safe.
 //
 // Only what may be repeated is given to it: reads, and scripts that know the attempt they are
-// called for. At worst an operation takes `tries` times pool wait + connect timeout + command
-// timeout, and the wait for replicas on top.
+// called for. A try that fails because the primary changed is made again at the new one from the
+// start, so that acknowledgements are always those of the server that has the write. At worst an
+// operation takes `tries` times pool wait + connect timeout + command timeout, the wait for
+// replicas on top, and twice the connect timeout for finding the primary.
 class Client {
  public:
   struct Options {
-    ConnectionPool::Options pool;
+    std::string username;                                      // whom errors name
     absl::Duration command_timeout = absl::Milliseconds(250);  // per try
     int tries = 3;
     int replica_acks = 0;
@@ -55,36 +72,80 @@ class Client {
     ScriptSet scripts;
   };
 
-  explicit Client(Options options) : options_(std::move(options)), pool_(options_.pool) {}
+  struct KeyedCommand {
+    std::string_view key;
+    Command command;
+  };
+  struct TimedReply {
+    Reply reply;
+    absl::Time server_time;  // just after
+  };
 
-  // One reply per command, none of them an error. STORE_UNAVAILABLE, RECORD_UNREADABLE.
-  absl::StatusOr<std::vector<Reply>> Run(absl::Span<const Command> commands);
+  Client(Options options, std::unique_ptr<Topology> topology)
+      : options_(std::move(options)), topology_(std::move(topology)) {}
 
-  // The script's answer: a non-empty array that starts with the outcome's name. Where the outcome
-  // is one of `acknowledged`, `replica_acks` replicas have it, or STORE_NOT_ACKNOWLEDGED: it is
-  // stored, and repeating the call with the same attempt waits for them again.
+  // One reply per command, none of them an error. All commands are about `key`, or about none.
+  // `quarantine_left`, if not null: of the primary that answered. STORE_UNAVAILABLE,
+  // RECORD_UNREADABLE.
+  absl::StatusOr<std::vector<Reply>> Run(std::string_view key, absl::Span<const Command> commands,
+                                         absl::Duration* quarantine_left = nullptr);
+
+  // Each command at the primary that has its key, those of one primary together. The replies are in
+  // the order of the commands, none of them an error. Errors as above.
+  absl::StatusOr<std::vector<TimedReply>> RunEach(absl::Span<const KeyedCommand> commands);
+
+  // The script's answer: a non-empty array that starts with the outcome's name. Where too few
+  // replicas have it, STORE_NOT_ACKNOWLEDGED: it is stored, and repeating the call with the same
+  // attempt waits for them again.
   absl::StatusOr<Reply> RunScript(ScriptId script, std::string_view key,
-                                  const ScriptArguments& arguments,
-                                  absl::Span<const std::string_view> acknowledged = {});
+                                  const ScriptArguments& arguments, const ScriptRules& rules = {});
 
-  // OK: a write was stored at `key` (which goes away by itself) and acknowledged.
-  absl::Status CheckWritable(std::string_view key);
+  // OK: more than half of the shards store and acknowledge a write now, each at a key of
+  // `key_prefix` that goes away by itself. One shard of many that fails over makes no broker unfit
+  // for the grants of the others.
+  absl::Status CheckWritable(std::string_view key_prefix);
+
+  Topology& topology() { return *topology_; }
+  const Topology& topology() const { return *topology_; }
 
  private:
-  absl::StatusOr<std::vector<Reply>> RunOnce(absl::Span<const Command> commands, bool fresh,
-                                             bool& retry);
+  // What one try is to do, and what it leaves for the next one.
+  struct Try {
+    std::shared_ptr<ConnectionPool> pool;
+    bool fresh = false;   // on a new connection
+    bool asking = false;  // the slot is on its way to this node
+    // After a failure:
+    bool retry = true;                     // it may go well the next time
+    bool doubt = true;                     // the server may no longer be the one to ask
+    std::shared_ptr<ConnectionPool> next;  // where a redirection points
+    bool next_asking = false;
+  };
+
+  // Calls `once` until it succeeds or there is no point in going on.
+  template <typename Result, typename Once>
+  Result Repeat(std::string_view key, Once once);
+
+  absl::StatusOr<ConnectionPool::Lease> Connect(const Try& attempt);
+  absl::StatusOr<std::vector<Reply>> RunOnce(absl::Span<const Command> commands, Try& attempt,
+                                             absl::Duration* quarantine_left);
+  // Leaves in `pending` what has to be asked elsewhere, and in `asked` what only once.
+  absl::Status RunGroup(const std::shared_ptr<ConnectionPool>& pool, bool fresh,
+                        absl::Span<const KeyedCommand> commands, const std::vector<size_t>& group,
+                        std::vector<std::optional<TimedReply>>& replies,
+                        std::vector<size_t>& pending, std::vector<size_t>& asked, bool& retry);
   absl::StatusOr<Reply> RunScriptOnce(ScriptId script, const Command& command,
-                                      absl::Span<const std::string_view> acknowledged, bool fresh,
-                                      bool& retry);
-  absl::Status WaitForReplicas(Connection& connection, bool& retry);
+                                      const ScriptRules& rules, Try& attempt);
+  // Sends the script's call, preceded by ASKING where that is needed.
+  absl::StatusOr<Reply> Call(const Command& command, const Try& attempt, Connection& connection);
+  absl::Status WaitForReplicas(Connection& connection, Try& attempt);
   // The status for an error reply; closes the connection where it is of no more use.
-  absl::Status ErrorFrom(ReplyView reply, Connection& connection, bool& retry) const;
-  absl::StatusOr<std::string> LoadScript(ScriptId script, Connection& connection, bool& retry)
+  absl::Status ErrorFrom(ReplyView reply, Connection& connection, Try& attempt) const;
+  absl::StatusOr<std::string> LoadScript(ScriptId script, Connection& connection, Try& attempt)
       ABSL_LOCKS_EXCLUDED(mutex_);
   std::string Digest(ScriptId script) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Options options_;
-  ConnectionPool pool_;
+  const std::unique_ptr<Topology> topology_;
   Mutex mutex_;
   // By which EVALSHA names the scripts; the server tells when it is given one. "": not known yet.
   std::array<std::string, kScriptCount> digests_ ABSL_GUARDED_BY(mutex_);

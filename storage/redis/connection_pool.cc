@@ -20,31 +20,67 @@ absl::StatusOr<ConnectionPool::Lease> ConnectionPool::Take(Deadline slot_deadlin
     }
     ++taken_;
   }
-  Lease lease(this, nullptr);  // gives the slot back if anything below fails
-  while ((lease.connection_ = TakeIdle()) != nullptr) {
+  Lease lease(this);  // gives the slot back if anything below fails
+  while ((lease.session_ = TakeIdle()).connection != nullptr) {
     if (fresh) break;  // the new one takes its place, so that there are never more than `size`
     if (lease->IdleAndAlive()) return lease;
   }
-  lease.connection_.reset();
-  const Deadline deadline = Deadline::In(options_.connect_timeout);
-  TB_ASSIGN_OR_RETURN(const Endpoint endpoint, options_.resolve(deadline));
-  TB_ASSIGN_OR_RETURN(lease.connection_, Connection::Open(endpoint, options_.login, deadline));
+  lease.session_.connection.reset();
+  TB_ASSIGN_OR_RETURN(lease.session_, options_.connect(Deadline::In(options_.connect_timeout)));
+  Follow(lease.session_);
   return lease;
 }
 
-std::unique_ptr<Connection> ConnectionPool::TakeIdle() {
+void ConnectionPool::Follow(const Session& session) {
+  std::vector<Session> dropped;  // closed after the lock
   MutexLock lock(mutex_);
-  if (idle_.empty()) return nullptr;
-  std::unique_ptr<Connection> connection = std::move(idle_.back());
-  idle_.pop_back();
-  return connection;
+  if (IsCurrent(session)) return;
+  dropped.swap(idle_);
+  if (!reign_.id.empty() && reign_.id != session.reign.id) ++changes_;
+  primary_ = session.endpoint;
+  reign_ = session.reign;
 }
 
-void ConnectionPool::Return(std::unique_ptr<Connection> connection) {
-  if (connection != nullptr && connection->broken()) connection.reset();
+void ConnectionPool::Forget() {
+  std::vector<Session> dropped;
+  MutexLock lock(mutex_);
+  dropped.swap(idle_);
+  primary_.reset();
+}
+
+bool ConnectionPool::IsCurrent(const Session& session) const {
+  return primary_ && session.endpoint == *primary_ && session.reign.id == reign_.id;
+}
+
+std::optional<Endpoint> ConnectionPool::primary() const {
+  MutexLock lock(mutex_);
+  return primary_;
+}
+
+absl::Duration ConnectionPool::quarantine_left() const {
+  MutexLock lock(mutex_);
+  return reign_.quarantine_end.Left();
+}
+
+int64_t ConnectionPool::changes() const {
+  MutexLock lock(mutex_);
+  return changes_;
+}
+
+Session ConnectionPool::TakeIdle() {
+  Session session;
+  MutexLock lock(mutex_);
+  if (idle_.empty()) return session;
+  session = std::move(idle_.back());
+  idle_.pop_back();
+  return session;
+}
+
+void ConnectionPool::Return(Session session) {
+  if (session.connection != nullptr && session.connection->broken()) session.connection.reset();
   MutexLock lock(mutex_);
   --taken_;
-  if (connection != nullptr) idle_.push_back(std::move(connection));
+  if (session.connection != nullptr && IsCurrent(session)) idle_.push_back(std::move(session));
   slot_free_.NotifyOne();
 }
 

@@ -25,13 +25,17 @@ constexpr Row kRows[] = {
     {"MASTERDOWN", "this Redis is a replica that has lost its primary", true, true},
     {"CLUSTERDOWN", "the Redis cluster is down", true, true},
     {"TRYAGAIN", "the Redis cluster moves the key's slot", true, false},
-    {"MOVED", "this Redis is part of a cluster, which is not supported", false, true},
+    {"MOVED", "this Redis is part of a cluster: configure store.redis.cluster", false, true},
+    {"ASK", "this Redis is part of a cluster: configure store.redis.cluster", false, true},
+    {"CROSSSLOT", "this Redis is part of a cluster: configure store.redis.cluster", false, true},
     {"BUSY", "Redis is busy running another script", true, false},
     {"UNKILLABLE", "Redis is busy running another script", true, false},
     {"OOM", "Redis has reached maxmemory; give it more (and maxmemory-policy noeviction)", false,
      false},
     {"MISCONF", "Redis cannot persist its data and refuses writes; see its log", false, false},
-    {"NOREPLICAS", "Redis has fewer replicas than min-replicas-to-write asks for", false, false},
+    {"NOREPLICAS",
+     "Redis has fewer replicas in step than its min-replicas-to-write asks for, and refuses writes",
+     false, false},
     {"NOSCRIPT", "Redis forgets scripts as fast as they are loaded", true, false},
     {"MAXCLIENTS", "Redis has reached maxclients", true, true},
 };
@@ -63,6 +67,11 @@ bool Names(std::string_view error, std::string_view code) {
 
 }  // namespace
 
+bool IsRedirection(std::string_view error) {
+  const std::string_view code = Code(error);
+  return code == "MOVED" || code == "ASK" || code == "TRYAGAIN";
+}
+
 bool IsNoScript(std::string_view error) { return Code(error) == "NOSCRIPT"; }
 
 ServerErrorVerdict ServerError(std::string_view error, std::string_view username) {
@@ -75,7 +84,9 @@ ServerErrorVerdict ServerError(std::string_view error, std::string_view username
   for (const Row& row : kRows) {
     if (!Names(error, row.code)) continue;
     return {StoreUnavailableError(absl::StrCat(View(row.advice), " (", View(row.code), ")")),
-            row.retry, row.close};
+            row.retry, row.close,
+            // Whoever was cut off from the replicas may have been replaced.
+            row.close || row.code == "NOREPLICAS"};
   }
   const std::string user =
       username.empty() ? "the default user" : absl::StrCat("user '", View(username), "'");

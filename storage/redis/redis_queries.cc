@@ -44,7 +44,7 @@ absl::StatusOr<GrantRecord> RedisTokenStore::Load(const GrantKey& key) {
   // The time comes after the record, so that a token never looks as if it lived longer than it
   // does.
   const Command commands[] = {redis::ReadRecordCommand(record_key), {"TIME"}};
-  TB_ASSIGN_OR_RETURN(const std::vector<Reply> replies, parts_->client.Run(commands));
+  TB_ASSIGN_OR_RETURN(const std::vector<Reply> replies, parts_->client.Run(record_key, commands));
   TB_ASSIGN_OR_RETURN(absl::Time now, redis::DecodeServerTime(replies[1].view()));
   TB_ASSIGN_OR_RETURN(std::optional<GrantRecord> record,
                       redis::DecodeRecordValues(key, replies[0].view(), now + ClockOffset()));
@@ -69,7 +69,7 @@ absl::StatusOr<GrantPage> RedisTokenStore::ListPage(std::string_view prefix, std
     // One more than is wanted tells whether there is a next page.
     const std::string count = absl::StrCat(wanted + 1);
     const Command range[] = {{"ZRANGEBYLEX", index_key_, min, max, "LIMIT", "0", count}};
-    TB_ASSIGN_OR_RETURN(const std::vector<Reply> ranges, parts_->client.Run(range));
+    TB_ASSIGN_OR_RETURN(const std::vector<Reply> ranges, parts_->client.Run(index_key_, range));
     const ReplyView entries = ranges[0].view();
     const size_t taken = std::min(wanted, entries.size());
     if (taken == 0) {
@@ -83,19 +83,18 @@ absl::StatusOr<GrantPage> RedisTokenStore::ListPage(std::string_view prefix, std
       record_keys.push_back(
           redis::RecordKey(options_.key_prefix, keys.back().value_or(GrantKey{})));
     }
-    std::vector<Command> commands;
-    commands.reserve(taken + 1);
+    std::vector<redis::Client::KeyedCommand> commands;
+    commands.reserve(taken);
     for (const std::string& record_key : record_keys) {
-      commands.push_back(redis::ReadRecordWithoutTokensCommand(record_key));
+      commands.push_back({record_key, redis::ReadRecordWithoutTokensCommand(record_key)});
     }
-    commands.push_back({"TIME"});
-    TB_ASSIGN_OR_RETURN(const std::vector<Reply> replies, parts_->client.Run(commands));
-    TB_ASSIGN_OR_RETURN(const absl::Time now, redis::DecodeServerTime(replies[taken].view()));
+    TB_ASSIGN_OR_RETURN(const std::vector<redis::Client::TimedReply> replies,
+                        parts_->client.RunEach(commands));
     for (size_t i = 0; i < taken; ++i) {
       if (!keys[i]) continue;
-      TB_ASSIGN_OR_RETURN(
-          std::optional<GrantRecord> record,
-          redis::DecodeRecordValues(*keys[i], replies[i].view(), now + ClockOffset()));
+      TB_ASSIGN_OR_RETURN(std::optional<GrantRecord> record,
+                          redis::DecodeRecordValues(*keys[i], replies[i].reply.view(),
+                                                    replies[i].server_time + ClockOffset()));
       if (record) page.records.push_back(*std::move(record));
     }
     if (entries.size() <= taken) {
@@ -131,7 +130,9 @@ bool RedisTokenStore::ChangedOrFree(std::string_view record_key, int64_t generat
                                     absl::Duration& rest) {
   rest = kLongestPoll;
   const Command commands[] = {redis::ReadRecordWithoutTokensCommand(record_key), {"TIME"}};
-  const absl::StatusOr<std::vector<Reply>> replies = parts_->client.Run(commands);
+  absl::Duration quarantine;
+  const absl::StatusOr<std::vector<Reply>> replies =
+      parts_->client.Run(record_key, commands, &quarantine);
   if (!replies.ok()) return false;  // it may come back in time
   const absl::StatusOr<absl::Time> now = redis::DecodeServerTime((*replies)[1].view());
   if (!now.ok()) return true;
@@ -139,9 +140,12 @@ bool RedisTokenStore::ChangedOrFree(std::string_view record_key, int64_t generat
       redis::DecodeRecordValues(GrantKey{}, (*replies)[0].view(), *now + ClockOffset());
   // The caller's own look at the record tells what is wrong with it.
   if (!record.ok() || !*record || (*record)->generation > generation) return true;
-  if (!LeaseIsLive(options_.limits, **record, (*record)->store_now)) return true;
-  rest = (*record)->lease_end - (*record)->store_now;
-  return false;
+  if ((*record)->state != GrantState::kActive) return true;
+  rest = quarantine;
+  if (LeaseIsLive(options_.limits, **record, (*record)->store_now)) {
+    rest = std::max(rest, (*record)->lease_end - (*record)->store_now);
+  }
+  return rest <= absl::ZeroDuration();
 }
 
 }  // namespace tokenbroker

@@ -13,6 +13,7 @@
 #include "storage/protocol.h"
 #include "storage/redis/record_codec.h"
 #include "storage/redis/redis_token_store_parts.h"
+#include "storage/redis/topology.h"
 
 namespace tokenbroker {
 namespace {
@@ -25,6 +26,8 @@ using redis::ReplyView;
 using redis::ScriptArguments;
 using redis::ScriptId;
 using redis::ToMillis;
+
+absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
 
 // Names of a script's outcomes, and what they mean here.
 template <typename Outcome, size_t n>
@@ -61,11 +64,30 @@ absl::Status ValidateOptions(const RedisTokenStoreOptions& options) {
   const auto require = [&](bool holds, std::string rule) {
     if (!holds) violations.push_back(std::move(rule));
   };
-  require(!options.sentinel && !options.cluster, "sentinel and cluster are not served");
-  require(options.tls == nullptr, "TLS is not served");
-  require(options.quarantine >= absl::ZeroDuration(), "quarantine must not be negative");
-  require(!options.host.empty(), "host must not be empty");
-  require(options.port != 0, "port must not be 0");
+  const auto require_endpoints = [&](const std::vector<RedisEndpoint>& endpoints,
+                                     std::string_view name) {
+    require(!endpoints.empty(), absl::StrCat(View(name), " must not be empty"));
+    for (const RedisEndpoint& endpoint : endpoints) {
+      require(!endpoint.host.empty() && endpoint.port != 0,
+              absl::StrCat(View(name), " must have a host and a port each"));
+    }
+  };
+  const int places = int{!options.host.empty()} + int{options.sentinel.has_value()} +
+                     int{options.cluster.has_value()};
+  require(places == 1, "exactly one of host, sentinel and cluster must be given");
+  require(options.host.empty() || options.port != 0, "port must not be 0");
+  if (options.sentinel) {
+    require_endpoints(options.sentinel->endpoints, "sentinel.endpoints");
+    require(!options.sentinel->primary_name.empty(), "sentinel.primary_name must not be empty");
+    require(options.sentinel->username.empty() || options.sentinel->password != nullptr,
+            "sentinel.username needs a password");
+  }
+  if (options.cluster) {
+    require_endpoints(options.cluster->seeds, "cluster.seeds");
+    require(options.database == 0, "database must be 0 in a cluster");
+  }
+  require(options.quarantine >= absl::ZeroDuration() && options.quarantine <= absl::Minutes(10),
+          "quarantine must be between 0 and 10 min");
   require(options.username.empty() || options.password != nullptr, "a username needs a password");
   require(options.database >= 0, "database must not be negative");
   require(!options.key_prefix.empty() && options.key_prefix.size() <= 64,
@@ -92,6 +114,40 @@ absl::Status ValidateOptions(const RedisTokenStoreOptions& options) {
   return absl::InvalidArgumentError(absl::StrJoin(violations, "; "));
 }
 
+std::string IndexKey(const RedisTokenStoreOptions& options) { return options.key_prefix + "index"; }
+
+redis::Endpoint ToEndpoint(const RedisEndpoint& endpoint) { return {endpoint.host, endpoint.port}; }
+
+std::vector<redis::Endpoint> ToEndpoints(const std::vector<RedisEndpoint>& endpoints) {
+  std::vector<redis::Endpoint> result;
+  for (const RedisEndpoint& endpoint : endpoints) result.push_back(ToEndpoint(endpoint));
+  return result;
+}
+
+std::unique_ptr<redis::Topology> MakeTopology(const RedisTokenStoreOptions& options) {
+  redis::TopologyOptions topology = {
+      .login = {options.username, options.password, options.database, options.tls},
+      .pool_size = options.pool_size,
+      .connect_timeout = options.connect_timeout,
+      .reign = {.key_prefix = options.key_prefix,
+                // One slot of a cluster has it, and each shard has to know by itself.
+                .index_key = options.cluster ? "" : IndexKey(options),
+                .quarantine = options.quarantine,
+                .username = options.username}};
+  if (options.cluster) {
+    return redis::MakeClusterTopology(std::move(topology), ToEndpoints(options.cluster->seeds));
+  }
+  if (options.sentinel) {
+    const RedisSentinelOptions& sentinel = *options.sentinel;
+    return redis::MakeSentinelTopology(
+        std::move(topology),
+        {.endpoints = ToEndpoints(sentinel.endpoints),
+         .primary_name = sentinel.primary_name,
+         .login = {sentinel.username, sentinel.password, /*database=*/0, options.tls}});
+  }
+  return redis::MakeFixedTopology(std::move(topology), {options.host, options.port});
+}
+
 // What the scripts are called with before their own arguments.
 ScriptArguments CommonArguments(absl::Duration clock_offset, std::string_view channel,
                                 const GrantKey& key) {
@@ -106,27 +162,26 @@ ScriptArguments CommonArguments(absl::Duration clock_offset, std::string_view ch
 
 absl::StatusOr<std::unique_ptr<RedisTokenStore>> RedisTokenStore::Create(Options options) {
   TB_RETURN_IF_ERROR(ValidateOptions(options));
-  const redis::EndpointResolver resolve = [endpoint = redis::Endpoint{options.host, options.port}](
-                                              Deadline) -> absl::StatusOr<redis::Endpoint> {
-    return endpoint;
-  };
-  const redis::Login login = {options.username, options.password, options.database};
-  auto parts = std::make_unique<Parts>(Client::Options{
-      .pool = {.resolve = resolve,
-               .login = login,
-               .size = options.pool_size,
-               .connect_timeout = options.connect_timeout},
-      .command_timeout = options.command_timeout,
-      .tries = options.tries,
-      .replica_acks = options.replica_acks,
-      .replica_ack_timeout = options.replica_ack_timeout,
-      .scripts = options.test_scripts ? options.test_scripts() : redis::ScriptSet::Embedded()});
+  auto parts = std::make_unique<Parts>(
+      Client::Options{
+          .username = options.username,
+          .command_timeout = options.command_timeout,
+          .tries = options.tries,
+          .replica_acks = options.replica_acks,
+          .replica_ack_timeout = options.replica_ack_timeout,
+          .scripts = options.test_scripts ? options.test_scripts() : redis::ScriptSet::Embedded()},
+      MakeTopology(options));
   std::unique_ptr<RedisTokenStore> store(new RedisTokenStore(std::move(options), std::move(parts)));
+  redis::Topology& topology = store->parts_->client.topology();
   TB_ASSIGN_OR_RETURN(
       store->parts_->subscriber,
       redis::ChangeSubscriber::Create(
-          {.resolve = resolve,
-           .login = login,
+          {.listen = [&topology](Deadline deadline) { return topology.Listen(deadline); },
+           .still_hears =
+               [&topology](const redis::Endpoint& endpoint, Deadline deadline) {
+                 return topology.StillHears(endpoint, deadline);
+               },
+           .username = store->options_.username,
            .connect_timeout = store->options_.connect_timeout,
            .channel = store->channel_,
            .on_message = [self =
@@ -138,7 +193,7 @@ absl::StatusOr<std::unique_ptr<RedisTokenStore>> RedisTokenStore::Create(Options
 RedisTokenStore::RedisTokenStore(Options options, std::unique_ptr<Parts> parts)
     : options_(std::move(options)),
       channel_(absl::StrCat(options_.key_prefix, "changes:", options_.database)),
-      index_key_(options_.key_prefix + "index"),
+      index_key_(IndexKey(options_)),
       parts_(std::move(parts)) {}
 
 RedisTokenStore::~RedisTokenStore() {
@@ -170,10 +225,10 @@ absl::StatusOr<AcquireResult> RedisTokenStore::Acquire(const AcquireRequest& req
   arguments.Add(ToMillis(limits.MaxLease()));
   arguments.Add(ToMillis(limits.MaxCooldown()));
   arguments.AddOwned(Windows(limits));
-  TB_ASSIGN_OR_RETURN(
-      const Reply reply,
-      parts_->client.RunScript(ScriptId::kAcquire,
-                               redis::RecordKey(options_.key_prefix, request.key), arguments));
+  TB_ASSIGN_OR_RETURN(const Reply reply,
+                      parts_->client.RunScript(ScriptId::kAcquire,
+                                               redis::RecordKey(options_.key_prefix, request.key),
+                                               arguments, {.fenced = true}));
   const ReplyView answer = reply.view();
   AcquireResult result;
   TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(answer, kOutcomes));
@@ -203,9 +258,9 @@ absl::StatusOr<MarkSentOutcome> RedisTokenStore::MarkSent(const MarkSentRequest&
   arguments.Add(ToMillis(limits.MaxLease()));
   arguments.AddOwned(Windows(limits));
   TB_ASSIGN_OR_RETURN(const Reply reply,
-                      parts_->client.RunScript(ScriptId::kMarkSent,
-                                               redis::RecordKey(options_.key_prefix, request.key),
-                                               arguments, {"MARKED"}));
+                      parts_->client.RunScript(
+                          ScriptId::kMarkSent, redis::RecordKey(options_.key_prefix, request.key),
+                          arguments, {.acknowledged = {"MARKED"}, .fenced = true}));
   return ParseOutcome(reply.view(), kOutcomes);
 }
 
@@ -227,9 +282,9 @@ absl::StatusOr<CommitResult> RedisTokenStore::Commit(const CommitRequest& reques
   arguments.AddOwned(redis::EncodeList(request.tokens.scopes));
   arguments.Add(request.tokens.api_domain);
   TB_ASSIGN_OR_RETURN(const Reply reply,
-                      parts_->client.RunScript(ScriptId::kCommit,
-                                               redis::RecordKey(options_.key_prefix, request.key),
-                                               arguments, {"COMMITTED", "DUPLICATE"}));
+                      parts_->client.RunScript(
+                          ScriptId::kCommit, redis::RecordKey(options_.key_prefix, request.key),
+                          arguments, {.acknowledged = {"COMMITTED", "DUPLICATE"}}));
   CommitResult result;
   TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
   TB_RETURN_IF_ERROR(ReadRecord(request.key, reply.view(), result.record));
@@ -276,7 +331,7 @@ absl::StatusOr<RegisterResult> RedisTokenStore::Register(const RegisterRequest& 
   // hidden.
   const std::string encoded = EncodeGrantKey(request.key);
   const Command index[] = {{"ZADD", index_key_, "0", encoded}};
-  TB_RETURN_IF_ERROR(parts_->client.Run(index).status());
+  TB_RETURN_IF_ERROR(parts_->client.Run(index_key_, index).status());
 
   const MintedTokens none;
   const MintedTokens& tokens = request.tokens ? *request.tokens : none;
@@ -298,9 +353,9 @@ absl::StatusOr<RegisterResult> RedisTokenStore::Register(const RegisterRequest& 
   arguments.Add(int64_t{std::clamp(request.sends, 0, 1000)});
   arguments.AddOwned(Windows(options_.limits));
   TB_ASSIGN_OR_RETURN(const Reply reply,
-                      parts_->client.RunScript(ScriptId::kRegister,
-                                               redis::RecordKey(options_.key_prefix, request.key),
-                                               arguments, {"CREATED", "REPLACED", "DUPLICATE"}));
+                      parts_->client.RunScript(
+                          ScriptId::kRegister, redis::RecordKey(options_.key_prefix, request.key),
+                          arguments, {.acknowledged = {"CREATED", "REPLACED", "DUPLICATE"}}));
   RegisterResult result;
   TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
   TB_RETURN_IF_ERROR(ReadRecord(request.key, reply.view(), result.record));
@@ -318,7 +373,7 @@ absl::StatusOr<RevokeResult> RedisTokenStore::Revoke(const GrantKey& key) {
   TB_ASSIGN_OR_RETURN(
       const Reply reply,
       parts_->client.RunScript(ScriptId::kRevoke, redis::RecordKey(options_.key_prefix, key),
-                               arguments, {"REVOKED", "ALREADY_REVOKED"}));
+                               arguments, {.acknowledged = {"REVOKED", "ALREADY_REVOKED"}}));
   RevokeResult result;
   TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
   TB_RETURN_IF_ERROR(ReadRecord(key, reply.view(), result.record));
@@ -351,7 +406,19 @@ void RedisTokenStore::OnMessage(std::string_view payload) {
 int64_t RedisTokenStore::subscription_session() const { return parts_->subscriber->session(); }
 
 absl::Status RedisTokenStore::CheckWritable() {
-  return parts_->client.CheckWritable(options_.key_prefix + "{writable}");
+  return parts_->client.CheckWritable(options_.key_prefix);
+}
+
+absl::Duration RedisTokenStore::quarantine_left() const {
+  return parts_->client.topology().QuarantineLeft();
+}
+
+RedisTokenStore::TopologyCounters RedisTokenStore::topology_counters() const {
+  const redis::Topology::Counters counters = parts_->client.topology().counters();
+  return {.moved = counters.moved,
+          .asked = counters.asked,
+          .refreshes = counters.refreshes,
+          .primary_changes = counters.primary_changes};
 }
 
 }  // namespace tokenbroker

@@ -83,21 +83,35 @@ struct RedisTokenStoreOptions {
   std::function<redis::ScriptSet()> test_scripts;
 };
 
-// The grants in Redis 6.2 or later, for any number of replicas.
+// The grants in Redis 6.2 or later, for any number of replicas of the broker: in one server, in the
+// primary that Sentinels name, or in a cluster.
 //
 // Keys: `<prefix>{<grant>}`, a hash per grant; `<prefix>index`, a sorted set of all encoded keys
-// for listing; `<prefix>{writable}`, written by CheckWritable. Channel:
-// `<prefix>changes:<database>` (the server's channels do not know databases). An ACL user needs
+// for listing; `<prefix>{writable}`, written by CheckWritable; `<prefix>{reign}`, when the primary
+// was first seen. The last two are `<prefix>writable{<n>}` and `<prefix>reign{<n>}`, once or a few
+// times per shard, in a cluster. Channel: `<prefix>changes:<database>` (the server's channels do
+// not know databases). An ACL user needs
 //   ~<prefix>* &<prefix>changes:* +evalsha +script|load +time +hgetall +hmget +hset +publish
-//   +subscribe +ping +zadd +zrangebylex +set +wait +select
+//   +subscribe +ping +zadd +zrangebylex +set +get +info +wait +select
+// and in a cluster also
+//   +cluster|info +cluster|slots +asking +dbsize
+// A Sentinel's user needs +sentinel|master +sentinel|get-master-addr-by-name (Redis 6.2:
+// +sentinel).
 // The server must not evict (maxmemory-policy noeviction); it should keep records compact
 // (hash-max-listpack-value 1024; hash-max-ziplist-value on Redis 6.2) and durable (appendonly yes).
 //
 // All times inside records are the server's, read inside each script. Every operation takes at most
-// `tries` times (twice command_timeout + connect_timeout), and replica_ack_timeout on top; each may
-// be repeated, because the scripts know the attempt they are called for. With `replica_acks`,
-// MarkSent, Commit, Register and Revoke return STORE_NOT_ACKNOWLEDGED while too few replicas have
-// the write: it is stored at the primary, and the same call again waits for them again.
+// `tries` times (twice command_timeout + connect_timeout), replica_ack_timeout and, where the
+// primary has to be found, twice connect_timeout on top; each may be repeated, because the scripts
+// know the attempt they are called for. With `replica_acks`, MarkSent, Commit, Register and Revoke
+// return STORE_NOT_ACKNOWLEDGED while too few replicas have the write: it is stored at the primary,
+// and the same call again waits for them again. Whatever a try did at one primary counts nothing at
+// the next one: it is done again there.
+//
+// Quarantine: from when any broker first meets a primary (another server, or the same one
+// restarted) until `quarantine` later, Acquire answers kBusy with the rest and MarkSent kLost;
+// everything else goes on. A primary without any grant at that moment (in a cluster: without any
+// key) is a new store, and has none.
 class RedisTokenStore : public TokenStore {
  public:
   using Options = RedisTokenStoreOptions;
@@ -122,7 +136,19 @@ class RedisTokenStore : public TokenStore {
   // A connection that silently loses everything is noticed within 2 s (a PING after each second of
   // silence, answered within one): so old can "current" be.
   int64_t subscription_session() const override;
+  // In a cluster: more than half of the shards take writes.
   absl::Status CheckWritable() override;
+
+  // Until no shard that this process has met is in quarantine; for a gauge.
+  absl::Duration quarantine_left() const;
+  // What has happened to the topology since `Create`; for metrics.
+  struct TopologyCounters {
+    int64_t moved = 0;            // MOVED answers that were followed
+    int64_t asked = 0;            // ASK answers that were followed
+    int64_t refreshes = 0;        // maps of the cluster that were read
+    int64_t primary_changes = 0;  // other primaries, or restarted ones, that were found
+  };
+  TopologyCounters topology_counters() const;
 
  private:
   struct Parts;  // keeps hiredis out of this header

@@ -13,7 +13,8 @@ namespace tokenbroker {
 
 // What the store is made of; for its own source files.
 struct RedisTokenStore::Parts {
-  explicit Parts(redis::Client::Options options) : client(std::move(options)) {}
+  Parts(redis::Client::Options options, std::unique_ptr<redis::Topology> topology)
+      : client(std::move(options), std::move(topology)) {}
 
   redis::Client client;
   redis::ChangeWaiters waiters;

@@ -15,6 +15,8 @@ struct Endpoint {
   std::string host;  // name or numeric address
   uint16_t port = 6379;
 
+  friend bool operator==(const Endpoint&, const Endpoint&) = default;
+
   std::string ToString() const;  // "redis.example:6379", "[::1]:6379"
 };
 

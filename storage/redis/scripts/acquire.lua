@@ -1,8 +1,8 @@
 -- Who may refresh. ARGV: attempt, seen generation, sends that are left to others, pre-send lease,
--- longest lease, longest cooldown, budget windows.
+-- longest lease, longest cooldown, budget windows, reign, rest of its quarantine.
 local attempt, seen, reserve = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local pre_send_lease, max_lease, max_cooldown = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
-local windows = parse_windows(ARGV[10])
+local windows, reign, quarantine = parse_windows(ARGV[10]), ARGV[11], tonumber(ARGV[12])
 
 -- How long until every window has room for one more send.
 local function budget_wait()
@@ -17,11 +17,14 @@ local function budget_wait()
   return wait
 end
 
+if deposed(reign) then return { 'DEPOSED' } end -- guard: acquire-deposed
 if not exists then return { 'NOT_FOUND' } end -- guard: acquire-not-found
 if int('st') == REVOKED then return answer('REVOKED') end -- guard: acquire-revoked
 if int('g') > seen then return answer('FRESH') end -- guard: acquire-fresh
 if int('st') == NEEDS_CONSENT then return answer('NEEDS_CONSENT') end -- guard: acquire-needs-consent
 local rest = lease_rest(max_lease)
+-- There may be a lease that this primary has never heard of.
+if quarantine > 0 then return answer('BUSY', math.max(rest, quarantine)) end -- guard: acquire-quarantine
 if rest > 0 and record.lo == attempt then return answer('GRANTED', int('ep'), int('am')) end -- guard: acquire-again
 if rest > 0 then return answer('BUSY', rest) end -- guard: acquire-busy
 local cooldown = cooldown_rest(max_cooldown)

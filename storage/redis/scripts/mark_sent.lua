@@ -1,8 +1,12 @@
 -- The last check before the first byte. ARGV: attempt, epoch, id of this call, sent lease, longest
--- lease, budget windows.
+-- lease, budget windows, reign, rest of its quarantine.
 local attempt, epoch, call = ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local sent_lease, max_lease, windows = ARGV[7], tonumber(ARGV[8]), parse_windows(ARGV[9])
+local reign, quarantine = ARGV[10], tonumber(ARGV[11])
 
+if deposed(reign) then return { 'DEPOSED' } end -- guard: mark-sent-deposed
+-- The lease is from before; somebody else may have had a later one.
+if quarantine > 0 then return { 'LOST' } end -- guard: mark-sent-quarantine
 if record.lo ~= attempt then return { 'LOST' } end -- guard: mark-sent-owner
 if int('ep') ~= epoch then return { 'LOST' } end -- guard: mark-sent-epoch
 if int('ph') == SENT and record.mn ~= call then return { 'ALREADY_SENT' } end -- guard: mark-sent-twice

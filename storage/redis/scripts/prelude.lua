@@ -78,6 +78,14 @@ local function answer(outcome, first, second)
   return { outcome, now, fields, first or 0, second or 0 }
 end
 
+-- Whether the server has lost its primacy since the connection was made that brought `reign`, even
+-- if it has it again: then it may have lost leases, too. '': not asked.
+local function deposed(reign)
+  if reign == '' then return false end
+  local info = redis.call('INFO', 'replication')
+  return string.match(info, 'master_replid2:(%x+)') ~= reign
+end
+
 -- 0: there is no live lease. A cleared one ends at 0.
 local function lease_rest(max_lease)
   local rest = int('le') - now
