@@ -9,7 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/rpc/page_token.h"
-#include "tests/server/rpc/zoho_setup.h"
+#include "tests/server/rpc/refused_fields.h"
 
 namespace tokenbroker {
 namespace {
@@ -18,24 +18,6 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 using ::testing::UnorderedElementsAre;
-
-const ZohoSetup& Zoho() {
-  static const auto* const setup = new ZohoSetup(TestSetup());
-  return *setup;
-}
-
-// The fields that the request is refused for; empty if it is not refused.
-std::vector<std::string> FieldsOf(const absl::Status& status) {
-  if (status.ok()) return {};
-  EXPECT_EQ(ErrorReason(status), "INVALID_REQUEST") << status;
-  std::vector<std::string> fields;
-  const ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail{});
-  for (const FieldViolation& violation : detail.violations) {
-    EXPECT_FALSE(violation.description.empty());
-    fields.push_back(violation.field);
-  }
-  return fields;
-}
 
 // --- GetAccessToken ------------------------------------------------------------------------------
 
