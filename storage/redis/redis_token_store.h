@@ -16,6 +16,7 @@
 #include "common/mutex.h"
 #include "common/secret.h"
 #include "storage/protocol_limits.h"
+#include "storage/redis/durability_check.h"
 #include "storage/redis/scripts.h"
 #include "storage/token_store.h"
 
@@ -90,13 +91,8 @@ struct RedisTokenStoreOptions {
 // for listing; `<prefix>{writable}`, written by CheckWritable; `<prefix>{reign}`, when the primary
 // was first seen. The last two are `<prefix>writable{<n>}` and `<prefix>reign{<n>}`, once or a few
 // times per shard, in a cluster. Channel: `<prefix>changes:<database>` (the server's channels do
-// not know databases). An ACL user needs
-//   ~<prefix>* &<prefix>changes:* +evalsha +script|load +time +hgetall +hmget +hset +publish
-//   +subscribe +ping +zadd +zrangebylex +set +get +info +wait +select
-// and in a cluster also
-//   +cluster|info +cluster|slots +asking +dbsize
-// A Sentinel's user needs +sentinel|master +sentinel|get-master-addr-by-name (Redis 6.2:
-// +sentinel).
+// not know databases). What ACL users need is in
+// storage/redis/required_acl.h.
 // The server must not evict (maxmemory-policy noeviction); it should keep records compact
 // (hash-max-listpack-value 1024; hash-max-ziplist-value on Redis 6.2) and durable (appendonly yes).
 //
@@ -138,6 +134,10 @@ class RedisTokenStore : public TokenStore {
   int64_t subscription_session() const override;
   // In a cluster: more than half of the shards take writes.
   absl::Status CheckWritable() override;
+
+  // What the primaries behind the store could lose grants by, of all that answer; empty: nothing
+  // that can be seen. STORE_UNAVAILABLE: none answers.
+  absl::StatusOr<std::vector<redis::DurabilityProblem>> CheckDurability();
 
   // Until no shard that this process has met is in quarantine; for a gauge.
   absl::Duration quarantine_left() const;
