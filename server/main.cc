@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "clients/zoho/curl_accounts_server.h"
@@ -20,11 +21,13 @@
 #include "server/config/settings.h"
 #include "server/consent/authorization_url.h"
 #include "server/consent/callback.h"
+#include "server/durability_watch.h"
 #include "server/issuing/grant_registrar.h"
 #include "server/issuing/org_directory.h"
 #include "server/issuing/refresher.h"
 #include "server/issuing/thread_executor.h"
 #include "server/issuing/token_issuer.h"
+#include "server/open_store.h"
 #include "server/ops/http_listener.h"
 #include "server/ops/log.h"
 #include "server/ops/metrics.h"
@@ -32,10 +35,6 @@
 #include "server/rpc/library_log.h"
 #include "server/rpc/token_service.h"
 #include "storage/observed_token_store.h"
-#include "storage/redis/redis_token_store.h"
-#include "storage/sealing/keyring.h"
-#include "storage/sealing/sealing_token_store.h"
-#include "storage/sqlite/sqlite_token_store.h"
 
 namespace tokenbroker {
 namespace {
@@ -104,46 +103,6 @@ IssuingEvents MakeEvents(EventLog& log, Metrics& metrics) {
 }
 
 // --- The parts ---
-
-absl::StatusOr<std::unique_ptr<TokenStore>> OpenStore(const Settings& settings,
-                                                      const Clock& clock) {
-  std::unique_ptr<TokenStore> store;
-  if (settings.store.sqlite) {
-    SqliteTokenStore::Options options;
-    options.path = settings.store.sqlite->path;
-    options.busy_timeout = settings.store.sqlite->busy_timeout;
-    options.limits = settings.protocol;
-    options.clock = clock;
-    TB_ASSIGN_OR_RETURN(store, SqliteTokenStore::Create(std::move(options)));
-  } else {
-    const RedisSettings& redis = *settings.store.redis;
-    RedisTokenStore::Options options;
-    options.host = redis.host;
-    options.port = static_cast<uint16_t>(redis.port);
-    options.username = redis.username;
-    if (redis.password) {
-      options.password = [password = *redis.password]() -> absl::StatusOr<Secret> {
-        return password;
-      };
-    }
-    options.database = redis.database;
-    options.key_prefix = redis.key_prefix;
-    options.replica_acks = redis.replica_acks;
-    options.replica_ack_timeout = redis.replica_ack_timeout;
-    options.pool_size = redis.pool_size;
-    options.command_timeout = redis.command_timeout;
-    options.connect_timeout = redis.connect_timeout;
-    options.limits = settings.protocol;
-    TB_ASSIGN_OR_RETURN(store, RedisTokenStore::Create(std::move(options)));
-  }
-  if (!settings.store.keyring.empty()) {
-    std::vector<SealingKey> keys;
-    for (const SealingKeySettings& key : settings.store.keyring) keys.push_back({key.id, key.key});
-    TB_ASSIGN_OR_RETURN(Keyring keyring, Keyring::Create(std::move(keys)));
-    store = std::make_unique<SealingTokenStore>(std::move(store), std::move(keyring));
-  }
-  return store;
-}
 
 TokenIssuer::Options IssuerOptions(const IssuingSettings& issuing) {
   TokenIssuer::Options options;
@@ -216,13 +175,20 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   Metrics metrics(ProgramVersion());
   IssuingEvents events = MakeEvents(log, metrics);
 
-  absl::StatusOr<std::unique_ptr<TokenStore>> opened = OpenStore(settings, clock);
+  absl::StatusOr<OpenedStore> opened = OpenStore(settings, clock);
   if (!opened.ok()) return Fail(log, "store", opened.status());
+  DurabilityWatch::Check check;
+  if (opened->redis != nullptr)
+    check = [redis = opened->redis] { return redis->CheckDurability(); };
+  DurabilityWatch durability(
+      std::move(check),
+      settings.store.redis ? settings.store.redis->accepted_risks : std::vector<RedisRisk>(), &log);
+  if (const absl::Status safe = durability.Look(); !safe.ok()) return Fail(log, "store", safe);
   const auto observe = [&metrics](std::string_view operation, const absl::Status& status,
                                   absl::Duration latency) {
     metrics.StoreOperationEnded(operation, status, latency);
   };
-  ObservedTokenStore store(*std::move(opened), observe, clock);
+  ObservedTokenStore store(std::move(opened->store), observe, clock);
   CurlAccountsServer::Options accounts_options;
   accounts_options.allow_plaintext_loopback = settings.zoho.allow_plaintext_loopback;
   accounts_options.ca_file = settings.zoho.ca_file;
@@ -291,6 +257,7 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   metrics.ProvideValue(Metric::kFlightsInProgress, [&] { return issuer.flights(); });
   metrics.ProvideValue(Metric::kStoreSubscribed,
                        [&] { return store.subscription_session() != 0 ? 1 : 0; });
+  metrics.Provide(Metric::kStoreRisks, [&] { return durability.risks(); });
   metrics.ProvideValue(Metric::kLogLinesDropped, [&] { return log.dropped(); });
   metrics.Provide(Metric::kLaneQueueLength, [&] {
     Metrics::Samples samples;
@@ -323,8 +290,12 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   issuer.StartKeepingWarm();
   bool announced = false;
   int signal = 0;
+  absl::Status safe;
   while (signal == 0) {
     const absl::Status writable = store.CheckWritable();
+    // A Redis that could not be reached when we started is judged now.
+    if (writable.ok()) safe = durability.Look();
+    if (!safe.ok()) break;
     if (writable.ok() != store_well || !announced) {
       log.Event(writable.ok() ? LogLevel::kInfo : LogLevel::kError, "store",
                 {{"available", writable.ok()}, {"error", std::string(writable.message())}});
@@ -348,7 +319,11 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   const MonotonicTime until = clock.monotonic() + settings.grpc.drain_timeout;
   const auto left = [&] { return std::max(until - clock.monotonic(), absl::ZeroDuration()); };
   draining = true;
-  log.Event(LogLevel::kInfo, "draining", {{"signal", signal}});
+  if (!safe.ok()) {
+    Fail(log, "store", safe);
+  } else {
+    log.Event(LogLevel::kInfo, "draining", {{"signal", signal}});
+  }
   // Streams that callers hold open may not eat the time that storing a result needs.
   (*server)->Shutdown(std::max(left() - settings.protocol.commit_budget, left() / 2));
   const bool issued = issuer.Drain(left());
@@ -358,7 +333,7 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   executor.Shutdown();
   log.Event(issued && registered ? LogLevel::kInfo : LogLevel::kError, "stopped",
             {{"refreshes_finished", issued}, {"registrations_finished", registered}});
-  return issued && registered ? EXIT_SUCCESS : EXIT_FAILURE;
+  return issued && registered && safe.ok() ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int Main(const std::vector<std::string>& arguments) {

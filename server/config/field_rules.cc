@@ -29,6 +29,7 @@ const std::vector<FieldRule>& AllFieldRules() {
       {"Redis.pool_size", "32", "1", "1024"},
       {"Redis.command_timeout", "250ms", "1ms", "10s"},
       {"Redis.connect_timeout", "500ms", "1ms", "10s"},
+      {"Redis.quarantine", "20s", "0s", "10m"},
       {"Zoho.allow_plaintext_loopback", "false", "", ""},
       {"Zoho.user_agent", "token-broker/<version>", "", ""},
       // An access token lives 3600 s; one that is due for 50 minutes of them leaves ten.

@@ -24,6 +24,29 @@ constexpr size_t kKeyBytes = 32;
 
 void Wipe(std::string& text) { Secret wiped(std::move(text)); }
 
+// Less one line end.
+void ChopLineEnd(std::string& text) {
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+}
+
+absl::StatusOr<Secret> ReadPasswordFile(const std::string& path, const FileReader& read_file) {
+  const auto error = [&path](std::string_view text) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("file '", path, "' ", absl::string_view(text.data(), text.size())));
+  };
+  absl::StatusOr<std::string> content = read_file(path, kMaxSecretBytes);
+  if (!content.ok()) {
+    return error(absl::StrCat("cannot be read: ", content.status().message()));
+  }
+  ChopLineEnd(*content);
+  if (content->empty()) return error("is empty");
+  const bool one_line = content->find_first_of("\r\n") == std::string::npos;
+  Secret secret(std::move(*content));
+  if (!one_line) return error("must hold one line");
+  return secret;
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> ReadFileFromDisk(const std::string& path, size_t max_bytes) {
@@ -85,15 +108,15 @@ std::optional<Secret> ReferencedFiles::ReadToken(const std::string& key, const s
   return std::nullopt;
 }
 
-std::optional<Secret> ReferencedFiles::ReadPassword(const std::string& key,
-                                                    const std::string& name) {
-  std::optional<std::string> content = Read(key, name, kMaxSecretBytes);
-  if (!content) return std::nullopt;
-  const bool one_line = content->find_first_of("\r\n") == std::string::npos;
-  Secret secret(std::move(*content));
-  if (one_line) return secret;
-  Refuse(key, name, "must hold one line");
-  return std::nullopt;
+PasswordReader ReferencedFiles::OpenPassword(const std::string& key, const std::string& name) {
+  const PasswordReader reader = [path = Locate(name), read_file = *read_file_] {
+    return ReadPasswordFile(path, read_file);
+  };
+  const absl::StatusOr<Secret> password = reader();
+  if (password.ok()) return reader;
+  problems_->Add(document_->SourceOf(key), key,
+                 absl::Utf8SafeCHexEscape(password.status().message()));
+  return nullptr;
 }
 
 std::optional<Secret> ReferencedFiles::ReadKey(const std::string& key, const std::string& name) {
@@ -130,8 +153,7 @@ std::optional<std::string> ReferencedFiles::Read(const std::string& key, const s
     Refuse(key, name, absl::StrCat("cannot be read: ", content.status().message()));
     return std::nullopt;
   }
-  if (content->ends_with('\n')) content->pop_back();
-  if (content->ends_with('\r')) content->pop_back();
+  ChopLineEnd(*content);
   if (content->empty()) {
     Refuse(key, name, "is empty");
     return std::nullopt;

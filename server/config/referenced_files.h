@@ -26,8 +26,8 @@ class ReferencedFiles {
 
   // A client secret: one line without white space. nullopt: a problem was added.
   std::optional<Secret> ReadToken(const std::string& key, const std::string& name);
-  // A password: one line.
-  std::optional<Secret> ReadPassword(const std::string& key, const std::string& name);
+  // Reads a password, one line, now and whenever it is called. Null: a problem was added.
+  PasswordReader OpenPassword(const std::string& key, const std::string& name);
   // A key of 32 bytes, written in base64.
   std::optional<Secret> ReadKey(const std::string& key, const std::string& name);
   // PEM that holds at least one block whose label ends with `label`, e.g. "CERTIFICATE".

@@ -54,15 +54,47 @@ struct SqliteSettings {
   absl::Duration busy_timeout;
 };
 
-struct RedisSettings {
+struct RedisAddress {
   std::string host;  // without brackets
   int port = 0;
-  std::string username;            // "": the default user
-  std::optional<Secret> password;  // nullopt: none
+};
+
+// Reads a password from its file, which may have changed: one line, else an error that names the
+// file and nothing in it. Thread-safe. Null: there is none.
+using PasswordReader = std::function<absl::StatusOr<Secret>()>;
+
+struct RedisSentinelSettings {
+  std::vector<RedisAddress> addresses;
+  std::string primary_name;
+  std::string username;  // "": the default user
+  PasswordReader password;
+};
+
+// Paths, readable at the time of the check.
+struct RedisTlsSettings {
+  std::string ca_file;           // "": the system's CAs
+  std::string certificate_file;  // "": no client certificate
+  std::string key_file;
+  std::string server_name;  // "": the host that is connected to
+};
+
+// As in the schema.
+enum class RedisRisk { kEviction, kNoPersistence, kTooFewReplicas, kNoQuarantine };
+
+// Exactly one of `address`, `sentinel` and `cluster` is set.
+struct RedisSettings {
+  std::optional<RedisAddress> address;
+  std::optional<RedisSentinelSettings> sentinel;
+  std::optional<std::vector<RedisAddress>> cluster;
+  std::optional<RedisTlsSettings> tls;  // nullopt: plain text
+  std::string username;                 // "": the default user
+  PasswordReader password;
   int database = 0;
   std::string key_prefix;
   int replica_acks = 0;
   absl::Duration replica_ack_timeout;
+  absl::Duration quarantine;
+  std::vector<RedisRisk> accepted_risks;
   int pool_size = 0;
   absl::Duration command_timeout;
   absl::Duration connect_timeout;

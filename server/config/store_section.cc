@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -35,25 +36,140 @@ bool IsKeyPrefix(std::string_view prefix) {
   return true;
 }
 
+constexpr char kAddressForm[] = "must be host:port, e.g. redis:6379";
+
+std::optional<RedisAddress> ParseRedisAddress(LoadContext& context, const std::string& key,
+                                              const std::string& text) {
+  const std::optional<HostPort> address = ParseHostPort(text);
+  if (address && address->port != 0) return RedisAddress{address->host, address->port};
+  context.Refuse(key, kAddressForm);
+  return std::nullopt;
+}
+
+// `key`: of the list; `what` is in it.
+std::vector<RedisAddress> LoadAddresses(
+    LoadContext& context, const std::string& key,
+    const google::protobuf::RepeatedPtrField<std::string>& texts, std::string_view what) {
+  std::vector<RedisAddress> addresses;
+  if (texts.empty() && !context.problems.Has(key)) {
+    context.Refuse(key, absl::StrCat("is required: host:port of at least one ",
+                                     absl::string_view(what.data(), what.size())));
+  }
+  for (int i = 0; i < texts.size(); ++i) {
+    const std::string path = absl::StrCat(key, "[", i, "]");
+    if (context.problems.Has(path)) continue;
+    if (auto address = ParseRedisAddress(context, path, texts[i])) {
+      addresses.push_back(*std::move(address));
+    }
+  }
+  return addresses;
+}
+
+// The password of `username` below `section`.
+PasswordReader LoadPassword(LoadContext& context, const std::string& section,
+                            const std::string& username, const std::string& password_file) {
+  const std::string key = section + ".password_file";
+  if (!password_file.empty()) return context.files.OpenPassword(key, password_file);
+  if (!username.empty() && !context.problems.Has(key)) {
+    context.Refuse(section + ".username", "needs " + key);
+  }
+  return nullptr;
+}
+
+RedisSentinelSettings LoadSentinel(LoadContext& context,
+                                   const config::v1::RedisSentinel& sentinel) {
+  const std::string section = "store.redis.sentinel";
+  RedisSentinelSettings settings;
+  settings.addresses =
+      LoadAddresses(context, section + ".addresses", sentinel.addresses(), "Sentinel");
+  if (context.Require(section + ".primary_name", sentinel.primary_name(),
+                      "the Sentinels' name for the primary")) {
+    settings.primary_name = sentinel.primary_name();
+  }
+  settings.username = sentinel.username();
+  settings.password = LoadPassword(context, section, sentinel.username(), sentinel.password_file());
+  return settings;
+}
+
+RedisTlsSettings LoadRedisTls(LoadContext& context, const config::v1::RedisTls& tls) {
+  const std::string section = "store.redis.tls";
+  RedisTlsSettings settings;
+  const auto load = [&](const std::string& name, const std::string& file, std::string_view label) {
+    if (file.empty()) return std::string();
+    // OpenSSL reads it again, from its path.
+    (void)context.files.ReadPem(section + name, file, label);
+    return context.files.Locate(file);
+  };
+  settings.ca_file = load(".ca_file", tls.ca_file(), "CERTIFICATE");
+  settings.certificate_file = load(".certificate_file", tls.certificate_file(), "CERTIFICATE");
+  settings.key_file = load(".key_file", tls.key_file(), "PRIVATE KEY");
+  if (tls.certificate_file().empty() != tls.key_file().empty()) {
+    const std::string missing = tls.key_file().empty() ? ".key_file" : ".certificate_file";
+    if (!context.problems.Has(section + missing)) {
+      context.Refuse(section + missing,
+                     "is required: a client certificate needs its key, and a "
+                     "key its certificate");
+    }
+  }
+  settings.server_name = tls.server_name();
+  return settings;
+}
+
+std::vector<RedisRisk> LoadRisks(const config::v1::Redis& redis) {
+  std::vector<RedisRisk> risks;
+  for (const int risk : redis.accept_risks()) {
+    switch (risk) {
+      case config::v1::REDIS_RISK_EVICTION:
+        risks.push_back(RedisRisk::kEviction);
+        break;
+      case config::v1::REDIS_RISK_NO_PERSISTENCE:
+        risks.push_back(RedisRisk::kNoPersistence);
+        break;
+      case config::v1::REDIS_RISK_TOO_FEW_REPLICAS:
+        risks.push_back(RedisRisk::kTooFewReplicas);
+        break;
+      case config::v1::REDIS_RISK_NO_QUARANTINE:
+        risks.push_back(RedisRisk::kNoQuarantine);
+        break;
+      default:  // a problem was added when it was read
+        break;
+    }
+  }
+  return risks;
+}
+
+void LoadRedisPlace(LoadContext& context, const config::v1::Redis& redis, RedisSettings& settings) {
+  const bool unreadable = context.problems.Has("store.redis.address") ||
+                          context.problems.Has("store.redis.sentinel") ||
+                          context.problems.Has("store.redis.cluster");
+  const int places = (redis.address().empty() ? 0 : 1) + (redis.has_sentinel() ? 1 : 0) +
+                     (redis.has_cluster() ? 1 : 0);
+  if (places == 0 && !unreadable) {
+    context.Refuse("store.redis", "exactly one of address, sentinel and cluster is required");
+  } else if (places > 1) {
+    context.Refuse("store.redis",
+                   "has more than one of address, sentinel and cluster; exactly one is required");
+  }
+  if (!redis.address().empty()) {
+    settings.address = ParseRedisAddress(context, "store.redis.address", redis.address());
+  }
+  if (redis.has_sentinel()) settings.sentinel = LoadSentinel(context, redis.sentinel());
+  if (redis.has_cluster()) {
+    settings.cluster = LoadAddresses(context, "store.redis.cluster.addresses",
+                                     redis.cluster().addresses(), "node");
+    if (redis.database() != 0) {
+      context.Refuse("store.redis.database", "must be 0: a Redis Cluster has no others");
+    }
+  }
+}
+
 RedisSettings LoadRedis(LoadContext& context) {
   const config::v1::Redis& redis = context.config().store().redis();
   RedisSettings settings;
-  if (context.Require("store.redis.address", redis.address(), "host:port, e.g. redis:6379")) {
-    const std::optional<HostPort> address = ParseHostPort(redis.address());
-    if (address && address->port != 0) {
-      settings.host = address->host;
-      settings.port = address->port;
-    } else {
-      context.Refuse("store.redis.address", "must be host:port, e.g. redis:6379");
-    }
-  }
+  LoadRedisPlace(context, redis, settings);
+  if (redis.has_tls()) settings.tls = LoadRedisTls(context, redis.tls());
   settings.username = redis.username();
-  if (!redis.password_file().empty()) {
-    settings.password =
-        context.files.ReadPassword("store.redis.password_file", redis.password_file());
-  } else if (!redis.username().empty() && !context.problems.Has("store.redis.password_file")) {
-    context.Refuse("store.redis.username", "needs store.redis.password_file");
-  }
+  settings.password = LoadPassword(context, "store.redis", redis.username(), redis.password_file());
   settings.database = redis.database();
   settings.key_prefix = redis.key_prefix();
   if (!IsKeyPrefix(redis.key_prefix())) {
@@ -67,6 +183,21 @@ RedisSettings LoadRedis(LoadContext& context) {
   }
   settings.replica_acks = redis.replica_acks();
   settings.replica_ack_timeout = ToAbslDuration(redis.replica_ack_timeout());
+  settings.accepted_risks = LoadRisks(redis);
+  settings.quarantine = ToAbslDuration(redis.quarantine());
+  const bool named = std::find(settings.accepted_risks.begin(), settings.accepted_risks.end(),
+                               RedisRisk::kNoQuarantine) != settings.accepted_risks.end();
+  const absl::Duration sent_lease = ToAbslDuration(context.config().protocol().sent_lease());
+  if (settings.quarantine == absl::ZeroDuration()) {
+    if (!named && !context.problems.Has("store.redis.quarantine")) {
+      context.Refuse("store.redis.quarantine",
+                     "0s must be accepted by name: store.redis.accept_risks: [NO_QUARANTINE]");
+    }
+  } else if (settings.quarantine < sent_lease && !context.problems.Has("protocol.sent_lease")) {
+    context.Refuse("store.redis.quarantine",
+                   "must be at least protocol.sent_lease, so that a request to Zoho which the new "
+                   "primary does not know of is over");
+  }
   settings.pool_size = redis.pool_size();
   settings.command_timeout = ToAbslDuration(redis.command_timeout());
   settings.connect_timeout = ToAbslDuration(redis.connect_timeout());

@@ -43,6 +43,7 @@ enum class Metric : uint8_t {
   kStoreOperations,
   kStoreOperationDuration,
   kStoreSubscribed,
+  kStoreRisks,
   kHttpRequests,
   kReady,
   kLogLinesDropped,
@@ -53,7 +54,7 @@ enum class Metric : uint8_t {
   kProcessStartTime,
 };
 
-inline constexpr std::array<MetricDefinition, 22> kMetricDefinitions = {{
+inline constexpr std::array<MetricDefinition, 23> kMetricDefinitions = {{
     {"tokenbroker_calls_total", MetricType::kCounter, "rpc,code,reason,source",
      "Answered calls. source is where GetAccessToken had the token from."},
     {"tokenbroker_call_duration_seconds", MetricType::kHistogram, "rpc",
@@ -82,6 +83,9 @@ inline constexpr std::array<MetricDefinition, 22> kMetricDefinitions = {{
      "Operations of the store, with their repetitions."},
     {"tokenbroker_store_subscribed", MetricType::kGauge, "",
      "1 while changes by other replicas are heard, else 0."},
+    {"tokenbroker_store_risks", MetricType::kGauge, "risk",
+     "1 while the Redis primary could lose grants in this way, and the configuration does not "
+     "accept it, else 0."},
     {"tokenbroker_http_requests_total", MetricType::kCounter, "path,status",
      "Requests to the HTTP listeners. path is one of those served, or other."},
     {"tokenbroker_ready", MetricType::kGauge, "", "1 while /readyz says yes, else 0."},

@@ -186,7 +186,7 @@ World::World(Options options) : options_(std::move(options)) {
   zoho_ = *std::move(zoho);
   if (options_.https) WriteFile(directory_ + "/zoho.crt", zoho_->certificate_pem());
   if (options_.redis) {
-    absl::StatusOr<std::unique_ptr<RedisServer>> redis = RedisServer::Start({});
+    absl::StatusOr<std::unique_ptr<RedisServer>> redis = RedisServer::Start(options_.redis_server);
     EXPECT_TRUE(redis.ok()) << redis.status();
     redis_ = *std::move(redis);
   }
@@ -206,7 +206,7 @@ std::string World::MakeConfig() const {
                                     "  listen: 127.0.0.1:0\n", "store:\n");
   if (options_.redis) {
     absl::StrAppend(&config, "  redis:\n    address: 127.0.0.1:", redis_->port(),
-                    "\n    replica_acks: 0\n");
+                    "\n    replica_acks: 0\n", options_.redis_config);
   } else {
     absl::StrAppend(&config, "  sqlite:\n    path: ", directory_, "/grants.db\n");
   }

@@ -83,7 +83,10 @@ class World {
 
   struct Options {
     std::vector<std::string> dcs = {"us", "eu", "cn"};
-    bool redis = false;    // else SQLite
+    bool redis = false;  // else SQLite
+    RedisServer::Options redis_server = {.append_only = true};
+    // More options of store.redis, indented by four, e.g. "    username: u\n".
+    std::string redis_config;
     bool consent = false;  // the broker's own callback page
     // Zoho speaks HTTPS, by a certificate of its own that the configuration trusts; plain text is
     // not allowed.

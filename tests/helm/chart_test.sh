@@ -62,12 +62,13 @@ make_secret_files() { # CONFIG_JSON FILE_ROOT
       *) openssl rand -hex 21 >"$2$file" ;;
     esac
   done < <(jq -r '.. | objects | to_entries[] | select(.key | endswith("_file")) | .value' "$1")
-  if [[ -d $2/etc/token-broker/secrets/grpc-tls ]]; then
-    local tls=$2/etc/token-broker/secrets/grpc-tls
+  local tls
+  for tls in "$2"/etc/token-broker/secrets/{grpc,redis}-tls; do
+    [[ -d $tls ]] || continue
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
       -keyout "$tls/tls.key" -out "$tls/tls.crt" 2>/dev/null
     cp "$tls/tls.crt" "$tls/ca.crt"
-  fi
+  done
 }
 
 test_scenario() { # SCENARIO
@@ -181,6 +182,10 @@ check "no claim; rolling update; disruption budget; spread" "$work/redis.json" '
 check "grace period follows the drain" "$work/redis.json" 'pod.terminationGracePeriodSeconds == 50'
 check "TLS, so not --insecure" "$work/redis.json" \
   'container.args | index("--insecure") == null'
+scenario=redis-sentinel
+check "a Secret for Redis, its Sentinels and its TLS" "$work/redis-sentinel.json" '
+  [pod.volumes[] | select(.secret) | .secret.secretName]
+  | contains(["redis-token-broker", "redis-sentinel-token-broker", "redis-token-broker-tls"])'
 scenario=redis-two-clients
 check "a Secret per OAuth client" "$work/redis-two-clients.json" '
   [pod.volumes[] | select(.secret) | .secret.secretName] | contains(["zoho-people", "zoho-reports"])'
@@ -196,6 +201,11 @@ refused "an unknown client type" "type" --set config.oauth_clients[0].type=DESKT
 refused "no OAuth client" "oauth_clients" --set-json 'config.oauth_clients=[]'
 refused "no store" "store" --set-json 'config.store.sqlite=null'
 refused "two stores" "store" --set config.store.redis.address=redis:6379 --set config.store.redis.replica_acks=0
+refused "an unknown risk" "accept_risks" --set-json 'config.store.redis={"accept_risks":["FIRE"]}'
+refused "a Redis certificate that nothing mounts" "config.store.redis.tls.ca_file is" \
+  --set config.store.redis.tls.ca_file=/etc/token-broker/secrets/redis-tls/ca.crt
+refused "a Redis in two places" "redis" --set-json 'config.store={"sqlite":null,"redis":{"replica_acks":0,
+  "address":"r:1","cluster":{"addresses":["n:1"]}}}'
 refused "several pods on SQLite" "the SQLite store is one file for one pod" --set replicaCount=2
 refused "a database beside the volume" "is not on the volume" --set config.store.sqlite.path=/tmp/grants.db
 refused "gRPC on loopback" "config.grpc.listen is 127.0.0.1:8443" --set config.grpc.listen=127.0.0.1:8443

@@ -72,7 +72,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   secret: {{ .existingSecret }}
   path: {{ $root }}/oauth-clients/{{ .name }}
 {{- end }}
-{{- range $role := list "redis" "keyring" "grpcTls" "consent" }}
+{{- range $role := list "redis" "redisSentinel" "redisTls" "keyring" "grpcTls" "consent" }}
 {{- with (get $.Values.secrets $role).existingSecret }}
 - name: {{ kebabcase $role }}
   secret: {{ . }}

@@ -315,7 +315,6 @@ void ExpectKnownTypes(const Descriptor& type) {
         break;
       case FieldDescriptor::CPPTYPE_ENUM:
         EXPECT_TRUE(field.enum_type()->value(0)->name().ends_with("_UNSPECIFIED"));
-        EXPECT_FALSE(field.is_repeated()) << field.full_name();
         break;
       case FieldDescriptor::CPPTYPE_MESSAGE:
         EXPECT_FALSE(field.is_map()) << field.full_name();

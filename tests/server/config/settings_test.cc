@@ -91,7 +91,15 @@ TEST(SettingsTest, ReadsEverySectionAndFile) {
   tls: {cert_file: tls.crt, key_file: tls.key, client_ca_file: tls.crt}
 ops: {listen: 0.0.0.0:2, callback_listen: 0.0.0.0:3}
 store:
-  redis: {address: "[::1]:6379", username: u, password_file: secret, replica_acks: 1, key_prefix: "x:"}
+  redis:
+    address: "[::1]:6379"
+    username: u
+    password_file: secret
+    replica_acks: 1
+    key_prefix: "x:"
+    tls: {ca_file: tls.crt, certificate_file: tls.crt, key_file: tls.key, server_name: redis.example}
+    quarantine: 30s
+    accept_risks: [EVICTION, REDIS_RISK_NO_PERSISTENCE, too_few_replicas]
   keyring: {keys: [{id: k1, key_file: key}]}
 oauth_clients:
   - name: web
@@ -112,10 +120,19 @@ log: {level: WARNING, cached_calls: false}
   EXPECT_EQ(settings->grpc.tls->cert_chain_pem.substr(0, 10), "-----BEGIN");
   EXPECT_FALSE(settings->grpc.tls->private_key_pem.empty());
   EXPECT_FALSE(settings->grpc.tls->client_ca_pem.empty());
-  EXPECT_EQ(settings->store.redis->host, "::1");
-  EXPECT_EQ(settings->store.redis->port, 6379);
+  EXPECT_EQ(settings->store.redis->address->host, "::1");
+  EXPECT_EQ(settings->store.redis->address->port, 6379);
+  EXPECT_FALSE(settings->store.redis->sentinel || settings->store.redis->cluster);
+  EXPECT_EQ(settings->store.redis->tls->ca_file, "tls.crt");
+  EXPECT_EQ(settings->store.redis->tls->certificate_file, "tls.crt");
+  EXPECT_EQ(settings->store.redis->tls->key_file, "tls.key");
+  EXPECT_EQ(settings->store.redis->tls->server_name, "redis.example");
+  EXPECT_EQ(settings->store.redis->quarantine, absl::Seconds(30));
+  EXPECT_EQ(settings->store.redis->accepted_risks,
+            (std::vector<RedisRisk>{RedisRisk::kEviction, RedisRisk::kNoPersistence,
+                                    RedisRisk::kTooFewReplicas}));
   EXPECT_EQ(settings->store.redis->username, "u");
-  EXPECT_TRUE(settings->store.redis->password->Reveal() == kSecretText);
+  EXPECT_TRUE(settings->store.redis->password()->Reveal() == kSecretText);
   EXPECT_EQ(settings->store.redis->replica_acks, 1);
   EXPECT_EQ(settings->store.redis->replica_ack_timeout, absl::Milliseconds(200));
   ASSERT_EQ(settings->store.keyring.size(), 1u);
@@ -128,6 +145,72 @@ log: {level: WARNING, cached_calls: false}
   EXPECT_EQ(settings->consent->state_lifetime, absl::Hours(1));
   EXPECT_EQ(settings->log.level, LogLevel::kWarning);
   EXPECT_FALSE(settings->log.cached_calls);
+}
+
+TEST(SettingsTest, FindsRedisBySentinelOrAsACluster) {
+  const auto sentinel = Load(R"(store:
+  redis:
+    sentinel:
+      addresses: ["s1:26379", "[::1]:26379"]
+      primary_name: grants
+      username: watcher
+      password_file: secret
+    replica_acks: 1
+    tls: {}
+  allow_unsealed: true
+oauth_clients:
+  - {name: a, type: SELF_CLIENT, client_id: x, dc_secrets: [{dc: us, client_secret_file: secret}]}
+)");
+  ASSERT_EQ(sentinel.status(), absl::OkStatus());
+  const RedisSettings& watched = *sentinel->store.redis;
+  EXPECT_FALSE(watched.address || watched.cluster);
+  ASSERT_EQ(watched.sentinel->addresses.size(), 2u);
+  EXPECT_EQ(watched.sentinel->addresses[1].host, "::1");
+  EXPECT_EQ(watched.sentinel->addresses[1].port, 26379);
+  EXPECT_EQ(watched.sentinel->primary_name, "grants");
+  EXPECT_EQ(watched.sentinel->username, "watcher");
+  EXPECT_TRUE(watched.sentinel->password()->Reveal() == kSecretText);
+  EXPECT_EQ(watched.password, nullptr);
+  EXPECT_EQ(watched.quarantine, absl::Seconds(20));
+  ASSERT_TRUE(watched.tls.has_value());
+  EXPECT_EQ(watched.tls->ca_file, "");
+
+  const auto cluster = Load(R"(store:
+  redis: {cluster: {addresses: ["n1:6379", "n2:6379"]}, replica_acks: 1}
+  allow_unsealed: true
+oauth_clients:
+  - {name: a, type: SELF_CLIENT, client_id: x, dc_secrets: [{dc: us, client_secret_file: secret}]}
+)");
+  ASSERT_EQ(cluster.status(), absl::OkStatus());
+  ASSERT_EQ(cluster->store.redis->cluster->size(), 2u);
+  EXPECT_EQ((*cluster->store.redis->cluster)[1].host, "n2");
+  EXPECT_FALSE(cluster->store.redis->tls.has_value());
+}
+
+// The file may have changed since the start: a rotated secret.
+TEST(SettingsTest, RedisPasswordIsReadAtEveryUse) {
+  std::string password = "first\n";
+  const FileReader others = Files(R"(store:
+  redis: {address: "r:1", replica_acks: 0, password_file: secret}
+  allow_unsealed: true
+oauth_clients:
+  - {name: a, type: SELF_CLIENT, client_id: x, dc_secrets: [{dc: us, client_secret_file: own-org-us}]}
+)")
+                                .Reader();
+  const auto settings = LoadSettings(
+      Line(), [&](const std::string& path, size_t max_bytes) -> absl::StatusOr<std::string> {
+        if (path == "secret") return password;
+        return others(path, max_bytes);
+      });
+  ASSERT_EQ(settings.status(), absl::OkStatus());
+  EXPECT_TRUE(settings->store.redis->password()->Reveal() == "first");
+  password = "second";
+  EXPECT_TRUE(settings->store.redis->password()->Reveal() == "second");
+  password = "canary one\ncanary two\n";
+  const absl::Status bad = settings->store.redis->password().status();
+  EXPECT_EQ(bad.message(), "file 'secret' must hold one line");
+  password = "";
+  EXPECT_EQ(settings->store.redis->password().status().message(), "file 'secret' is empty");
 }
 
 struct BadConfig {
@@ -188,6 +271,60 @@ const BadConfig kBadConfigs[] = {
      Store("store: {redis: {address: 'r:1', replica_acks: 0, username: u}, allow_unsealed: "
            "true}\n"),
      "broker.yaml:3: store.redis.username: needs store.redis.password_file"},
+    {"NoRedisPlace", Store("store: {redis: {replica_acks: 0}, allow_unsealed: true}\n"),
+     "broker.yaml:3: store.redis: exactly one of address, sentinel and cluster is required"},
+    {"TwoRedisPlaces",
+     Store("store: {redis: {address: 'r:1', cluster: {addresses: ['n:1']}, replica_acks: 0}, "
+           "allow_unsealed: true}\n"),
+     "broker.yaml:3: store.redis: has more than one of address, sentinel and cluster; exactly one "
+     "is required"},
+    {"EmptySentinel",
+     Store("store: {redis: {sentinel: {}, replica_acks: 0}, allow_unsealed: true}\n"),
+     "broker.yaml:3: store.redis.sentinel.addresses: is required: host:port of at least one "
+     "Sentinel\n"
+     "broker.yaml:3: store.redis.sentinel.primary_name: is required: the Sentinels' name for the "
+     "primary"},
+    {"BadSentinel",
+     Store("store: {redis: {sentinel: {addresses: ['s', 's:1'], primary_name: m, username: u}, "
+           "replica_acks: 0}, allow_unsealed: true}\n"),
+     "broker.yaml:3: store.redis.sentinel.addresses[0]: must be host:port, e.g. redis:6379\n"
+     "broker.yaml:3: store.redis.sentinel.username: needs store.redis.sentinel.password_file"},
+    {"BadCluster",
+     Store("store: {redis: {cluster: {addresses: []}, database: 1, replica_acks: 0}, "
+           "allow_unsealed: true}\n"),
+     "broker.yaml:3: store.redis.cluster.addresses: is required: host:port of at least one node\n"
+     "broker.yaml:3: store.redis.database: must be 0: a Redis Cluster has no others"},
+    {"BadRedisTls",
+     Store("store: {redis: {address: 'r:1', replica_acks: 0, tls: {ca_file: secret, "
+           "certificate_file: tls.crt}}, allow_unsealed: true}\n"),
+     "broker.yaml:3: store.redis.tls.ca_file: file 'secret' must hold PEM: -----BEGIN "
+     "CERTIFICATE-----\n"
+     "broker.yaml:3: store.redis.tls.key_file: is required: a client certificate needs its key, "
+     "and a key its certificate"},
+    {"KeyWithoutRedisCertificate",
+     Store("store: {redis: {address: 'r:1', replica_acks: 0, tls: {key_file: tls.key}}, "
+           "allow_unsealed: true}\n"),
+     "broker.yaml:3: store.redis.tls.certificate_file: is required: a client certificate needs its "
+     "key, and a key its certificate"},
+    {"UnknownRisk",
+     Store("store: {redis: {address: 'r:1', replica_acks: 0, accept_risks: [FIRE]}, "
+           "allow_unsealed: true}\n"),
+     "broker.yaml:3: store.redis.accept_risks[0]: must be one of EVICTION, NO_PERSISTENCE, "
+     "TOO_FEW_REPLICAS, NO_QUARANTINE, not 'FIRE'"},
+    {"NoQuarantine",
+     Store("store: {redis: {address: 'r:1', replica_acks: 0, quarantine: 0s}, allow_unsealed: "
+           "true}\n"),
+     "broker.yaml:3: store.redis.quarantine: 0s must be accepted by name: "
+     "store.redis.accept_risks: [NO_QUARANTINE]"},
+    {"NoQuarantineByName",
+     Store("store: {redis: {address: 'r:1', replica_acks: 0, quarantine: 0s, accept_risks: "
+           "[NO_QUARANTINE]}, allow_unsealed: true}\n"),
+     ""},
+    {"ShortQuarantine",
+     Store("store: {redis: {address: 'r:1', replica_acks: 0, quarantine: 19s}, allow_unsealed: "
+           "true}\n"),
+     "broker.yaml:3: store.redis.quarantine: must be at least protocol.sent_lease, so that a "
+     "request to Zoho which the new primary does not know of is over"},
     {"KeyIds",
      Store("store:\n  sqlite: {path: x}\n  keyring:\n    keys:\n      - {id: 'a b', key_file: "
            "key}\n      - {id: k, key_file: key}\n      - {id: k, key_file: key}\n"),
