@@ -66,12 +66,22 @@ CallError Explain(const grpc::Status& status) {
   return error;
 }
 
-Broker::Broker(const std::string& config_path, const std::vector<std::string>& flags) {
-  ChildProcess::Options options;
+namespace {
+
+std::vector<std::string> BrokerCommand(const std::string& config_path) {
   // A command before the program's arguments: how the image's binary is tested.
   const char* command = getenv("TB_BROKER_COMMAND");
-  options.argv = absl::StrSplit(command == nullptr ? TB_BROKER_BINARY : command, ' ');
-  options.argv.insert(options.argv.end(), {"--config", config_path});
+  std::vector<std::string> words =
+      absl::StrSplit(command == nullptr ? TB_BROKER_BINARY : command, ' ');
+  words.insert(words.end(), {"--config", config_path});
+  return words;
+}
+
+}  // namespace
+
+Broker::Broker(const std::string& config_path, const std::vector<std::string>& flags) {
+  ChildProcess::Options options;
+  options.argv = BrokerCommand(config_path);
   options.argv.insert(options.argv.end(), flags.begin(), flags.end());
   process_ = ChildProcess::Start(std::move(options));
   const std::optional<std::string> ready = process_->WaitForLine(
@@ -205,8 +215,11 @@ std::string World::MakeConfig() const {
   std::string config = absl::StrCat("grpc:\n  listen: 127.0.0.1:0\n", "ops:\n",
                                     "  listen: 127.0.0.1:0\n", "store:\n");
   if (options_.redis) {
-    absl::StrAppend(&config, "  redis:\n    address: 127.0.0.1:", redis_->port(),
-                    "\n    replica_acks: 0\n", options_.redis_config);
+    absl::StrAppend(&config, "  redis:\n    address: 127.0.0.1:", redis_->port(), "\n",
+                    options_.redis_config);
+    if (!absl::StrContains(options_.redis_config, "replica_acks:")) {
+      absl::StrAppend(&config, "    replica_acks: 0\n");
+    }
   } else {
     absl::StrAppend(&config, "  sqlite:\n    path: ", directory_, "/grants.db\n");
   }
@@ -254,6 +267,14 @@ Broker& World::StartBroker(const std::vector<std::string>& flags) {
   WriteFile(config_path(), config_);
   brokers_.push_back(std::make_unique<Broker>(config_path(), flags));
   return *brokers_.back();
+}
+
+ChildProcess::Result World::RunBroker(const std::string& config) {
+  const std::string path = directory_ + "/broker-that-ends.yaml";
+  WriteFile(path, config);
+  ChildProcess::Options options;
+  options.argv = BrokerCommand(path);
+  return ChildProcess::Run(std::move(options));
 }
 
 Broker& World::StartBrokerWith(const std::string& config) {

@@ -84,7 +84,7 @@ class World {
   struct Options {
     std::vector<std::string> dcs = {"us", "eu", "cn"};
     bool redis = false;  // else SQLite
-    RedisServer::Options redis_server = {.append_only = true};
+    RedisServer::Options redis_server = {.config = {"appendonly yes"}};
     // More options of store.redis, indented by four, e.g. "    username: u\n".
     std::string redis_config;
     bool consent = false;  // the broker's own callback page
@@ -116,6 +116,8 @@ class World {
   Broker& StartBroker(const std::vector<std::string>& flags = {});
   // With a configuration of its own.
   Broker& StartBrokerWith(const std::string& config);
+  // Runs a broker that is to end by itself.
+  testing::ChildProcess::Result RunBroker(const std::string& config);
 
   // A consent of one of the simulator's scripted users ("user-<dc>", with the orgs "org-<dc>-1" and
   // "org-<dc>-2"): the authorization code.

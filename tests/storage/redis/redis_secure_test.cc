@@ -5,6 +5,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <thread>
@@ -195,6 +196,7 @@ TEST(RedisAclTest, EveryRightOfTheDocumentedUserIsNeeded) {
     options.database = 1;
     options.replica_acks = 1;
     options.replica_ack_timeout = absl::Milliseconds(1);
+    options.quarantine = absl::Seconds(20);
     const auto store = RedisTokenStore::Create(options);
     ASSERT_TRUE(store.ok()) << store.status();
     const std::string wrong = Exercise(**store);
@@ -205,6 +207,17 @@ TEST(RedisAclTest, EveryRightOfTheDocumentedUserIsNeeded) {
       EXPECT_NE(wrong, "") << missing << " is not needed";
     }
   }
+}
+
+TEST(RedisAclTest, TheHandbookHasTheSameRights) {
+  std::ifstream file(std::string(TB_SOURCE_DIR) + "/docs/operations.md");
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const auto in_text = [](std::string_view rules) { return HasSubstr(std::string(rules)); };
+  EXPECT_THAT(
+      text, HasSubstr("user token-broker on >PASSWORD " + std::string(redis::kRequiredAcl) + "\n"));
+  EXPECT_THAT(text, HasSubstr("user token-broker on >PASSWORD " +
+                              std::string(redis::kRequiredSentinelAcl) + "\n"));
+  EXPECT_THAT(text, in_text(redis::kRequiredClusterAcl));
 }
 
 TEST(RedisAclTest, NothingElseIsAllowed) {
@@ -218,7 +231,7 @@ TEST(RedisAclTest, NothingElseIsAllowed) {
                                              {"DEL", "tb:x"},
                                              {"SCAN", "0"},
                                              {"EVAL", "return 1", "0"},
-                                             {"GET", "tb:x"},
+                                             {"EXPIRE", "tb:x", "1"},
                                              {"HGETALL", "other:x"},
                                              {"ACL", "LIST"}}) {
     std::vector<std::string> dry = {"ACL", "DRYRUN", "probe"};

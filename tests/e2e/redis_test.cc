@@ -1,0 +1,190 @@
+// The real broker on Redis as it is run: by TLS with a client certificate, as the handbook's ACL
+// user, with a password that is rotated; and a Redis that would lose grants, which it refuses.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "tests/e2e/world.h"
+#include "tests/testing/certificate_authority.h"
+
+namespace tokenbroker::e2e {
+namespace {
+
+using testing::ChildProcess;
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  EXPECT_TRUE(file.is_open()) << path;
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+// "token-broker on >PASSWORD ~tb:* …", as the handbook has it.
+std::string DocumentedUser(const std::string& password) {
+  const std::string text = ReadFile(std::string(TB_SOURCE_DIR) + "/docs/operations.md");
+  for (const std::string& line : std::vector<std::string>(absl::StrSplit(text, '\n'))) {
+    if (absl::StartsWith(line, "user token-broker on ") && absl::StrContains(line, "~tb:*")) {
+      return absl::StrReplaceAll(line.substr(5), {{">PASSWORD", ">" + password}});
+    }
+  }
+  ADD_FAILURE() << "the handbook has no user";
+  return "";
+}
+
+class Folder {
+ public:
+  Folder() {
+    path_ = (std::filesystem::temp_directory_path() / "tb-redis-e2e-XXXXXX").string();
+    EXPECT_NE(mkdtemp(path_.data()), nullptr);
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+
+  // Readers see the old content or the new one.
+  std::string Write(const std::string& name, const std::string& content) {
+    const std::string path = path_ + "/" + name;
+    std::ofstream(path + ".new") << content;
+    std::filesystem::rename(path + ".new", path);
+    return path;
+  }
+
+ private:
+  std::string path_;
+};
+
+TEST(Redis, ServesByTlsAsTheDocumentedUserAndSurvivesARotation) {
+  Folder folder;
+  const auto ca = CertificateAuthority::Create();
+  ASSERT_TRUE(ca.ok()) << ca.status();
+  const auto server = (*ca)->Issue("DNS:redis.test");
+  const auto client = (*ca)->Issue("DNS:token-broker.test");
+  ASSERT_TRUE(server.ok() && client.ok());
+  World::Options options;
+  options.redis = true;
+  options.redis_server.tls = RedisServer::Tls{*server, (*ca)->certificate_pem(), true};
+  options.redis_server.users = {"default off", DocumentedUser("canary-redis-1")};
+  options.redis_config = absl::StrCat(
+      "    username: token-broker\n    password_file: ",
+      folder.Write("password", "canary-redis-1\n"),
+      "\n    tls:\n      ca_file: ", folder.Write("ca.crt", (*ca)->certificate_pem()),
+      "\n      certificate_file: ", folder.Write("client.crt", client->certificate_pem),
+      "\n      key_file: ", folder.Write("client.key", client->private_key_pem),
+      "\n      server_name: redis.test\n");
+  World world(options);
+  Broker& broker = world.StartBroker();
+  world.RegisterImported(broker, "acme", "us");
+  ASSERT_TRUE(broker.GetAccessToken("acme").status.ok());
+
+  RedisServer& redis = world.redis();
+  ASSERT_TRUE(redis.Command({"ACL", "SETUSER", "token-broker", ">canary-redis-2"}).ok());
+  folder.Write("password", "canary-redis-2\n");
+  ASSERT_TRUE(redis.Command({"ACL", "SETUSER", "token-broker", "<canary-redis-1"}).ok());
+  ASSERT_TRUE(redis.Command({"CLIENT", "KILL", "USER", "token-broker"}).ok());
+  // A registration needs the store; a token might come from the cache.
+  world.RegisterImported(broker, "other", "us");
+  EXPECT_TRUE(broker.GetAccessToken("other").status.ok());
+  EXPECT_EQ(broker.Stop(), 0);
+  EXPECT_FALSE(absl::StrContains(broker.process().err(), "canary-redis"));
+}
+
+struct Risk {
+  std::string name;
+  std::vector<std::string> config;  // of the server
+  std::string broker_config;
+  std::string advice;
+};
+
+// Everything that is safe but what `risk` breaks.
+World::Options RiskyWorld(const Risk& risk) {
+  World::Options options;
+  options.redis = true;
+  if (risk.name == "NO_PERSISTENCE") options.redis_server.config.clear();
+  for (const std::string& line : risk.config) options.redis_server.config.push_back(line);
+  options.redis_config = risk.broker_config;
+  return options;
+}
+
+class RedisRisks : public ::testing::TestWithParam<Risk> {};
+
+TEST_P(RedisRisks, AreRefusedAtTheStartUnlessAcceptedByName) {
+  const Risk& risk = GetParam();
+  World world(RiskyWorld(risk));
+  const ChildProcess::Result refused = world.RunBroker(world.config());
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_TRUE(absl::StrContains(refused.err, "cannot_start")) << refused.err;
+  EXPECT_TRUE(absl::StrContains(refused.err, risk.advice)) << refused.err;
+  EXPECT_TRUE(
+      absl::StrContains(refused.err, absl::StrCat("store.redis.accept_risks: [", risk.name, "]")))
+      << refused.err;
+  EXPECT_EQ(refused.out, "") << "it opened ports";
+
+  Broker& broker =
+      world.StartBroker({absl::StrCat("--set=store.redis.accept_risks=[", risk.name, "]")});
+  EXPECT_EQ(broker.Stop(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, RedisRisks,
+    ::testing::Values(
+        Risk{"EVICTION", {"maxmemory-policy allkeys-lru"}, "", "Set maxmemory-policy noeviction"},
+        Risk{"NO_PERSISTENCE", {}, "", "Set appendonly yes"},
+        Risk{"TOO_FEW_REPLICAS", {}, "    replica_acks: 1\n", "Add replicas"}),
+    [](const ::testing::TestParamInfo<Risk>& info) { return info.param.name; });
+
+TEST(Redis, AllRisksAreToldAtOnce) {
+  World::Options options;
+  options.redis = true;
+  options.redis_server.config = {"maxmemory-policy volatile-lru"};
+  options.redis_config = "    replica_acks: 1\n";
+  World world(options);
+  const ChildProcess::Result refused = world.RunBroker(world.config());
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_TRUE(absl::StrContains(refused.err, "[EVICTION, NO_PERSISTENCE, TOO_FEW_REPLICAS]"))
+      << refused.err;
+}
+
+// The broker starts before Redis does, is not ready, and judges it when it comes.
+TEST(Redis, IsJudgedWhenItIsFirstSeen) {
+  World world(RiskyWorld({"NO_PERSISTENCE", {}, "", ""}));
+  world.redis().Stop();
+  Broker& broker = world.StartBroker();
+  EXPECT_EQ(HttpGet("http://" + broker.ops_address() + "/readyz").status, 503);
+  EXPECT_EQ(HttpGet("http://" + broker.ops_address() + "/livez").status, 200);
+  ASSERT_TRUE(world.redis().Restart().ok());
+  EXPECT_EQ(broker.process().Wait(absl::Seconds(30)), 1);
+  EXPECT_TRUE(absl::StrContains(broker.process().err(), "NO_PERSISTENCE"));
+}
+
+// After it was found safe, it is an alarm.
+TEST(Redis, ThatBecomesUnsafeIsAnAlarmAndNoEnd) {
+  World::Options options;
+  options.redis = true;
+  World world(options);
+  Broker& broker = world.StartBroker();
+  world.RegisterImported(broker, "acme", "us");
+  ASSERT_TRUE(world.redis().Command({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"}).ok());
+  ASSERT_TRUE(broker.process().WaitForErrorLine(
+      [](const std::string& line) {
+        return absl::StrContains(line, "store_durability") && absl::StrContains(line, "noeviction");
+      },
+      absl::Seconds(30)));
+  const std::string metrics = HttpGet("http://" + broker.ops_address() + "/metrics").body;
+  EXPECT_TRUE(absl::StrContains(metrics, "tokenbroker_store_risks{risk=\"EVICTION\"} 1"))
+      << metrics;
+  EXPECT_TRUE(absl::StrContains(metrics, "tokenbroker_store_risks{risk=\"NO_PERSISTENCE\"} 0"));
+  EXPECT_TRUE(broker.GetAccessToken("acme").status.ok());
+  EXPECT_EQ(broker.Stop(), 0);
+}
+
+}  // namespace
+}  // namespace tokenbroker::e2e
