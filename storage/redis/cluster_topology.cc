@@ -123,11 +123,13 @@ class ClusterTopology : public Topology {
       const Deadline share = Deadline::In(deadline.Left() / 2);
       absl::StatusOr<std::unique_ptr<Connection>> connection =
           Connection::Open(endpoint, options_.login, share);
-      absl::StatusOr<ClusterState> state = connection.status();
-      if (connection.ok()) {
-        listening.connection = *std::move(connection);
-        state = AskForState(*listening.connection, options_.login, share);
+      if (!connection.ok()) {
+        if (first_failure.ok()) first_failure = connection.status();
+        continue;
       }
+      listening.connection = *std::move(connection);
+      const absl::StatusOr<ClusterState> state =
+          AskForState(*listening.connection, options_.login, share);
       if (state.ok() && state->healthy) return listening;
       if (state.ok()) {
         second_best = std::move(listening);
