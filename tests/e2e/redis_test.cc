@@ -18,6 +18,8 @@
 #include "absl/strings/str_split.h"
 #include "tests/e2e/world.h"
 #include "tests/testing/certificate_authority.h"
+#include "tests/testing/redis_cluster.h"
+#include "tests/testing/sentinel_set.h"
 
 namespace tokenbroker::e2e {
 namespace {
@@ -30,11 +32,11 @@ std::string ReadFile(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-// "token-broker on >PASSWORD ~tb:* …", as the handbook has it.
-std::string DocumentedUser(const std::string& password) {
+// "token-broker on >PASSWORD …", as the handbook has it; `marker` tells Redis' from the Sentinels'.
+std::string DocumentedUser(const std::string& password, const std::string& marker = "~tb:*") {
   const std::string text = ReadFile(std::string(TB_SOURCE_DIR) + "/docs/operations.md");
   for (const std::string& line : std::vector<std::string>(absl::StrSplit(text, '\n'))) {
-    if (absl::StartsWith(line, "user token-broker on ") && absl::StrContains(line, "~tb:*")) {
+    if (absl::StartsWith(line, "user token-broker on ") && absl::StrContains(line, marker)) {
       return absl::StrReplaceAll(line.substr(5), {{">PASSWORD", ">" + password}});
     }
   }
@@ -95,6 +97,87 @@ TEST(Redis, ServesByTlsAsTheDocumentedUserAndSurvivesARotation) {
   EXPECT_TRUE(broker.GetAccessToken("other").status.ok());
   EXPECT_EQ(broker.Stop(), 0);
   EXPECT_FALSE(absl::StrContains(broker.process().err(), "canary-redis"));
+}
+
+// The world's configuration with `place` where its own Redis is.
+std::string Elsewhere(World& world, const std::string& place) {
+  const std::string address = absl::StrCat("    address: 127.0.0.1:", world.redis().port(), "\n");
+  EXPECT_TRUE(absl::StrContains(world.config(), address));
+  return absl::StrReplaceAll(world.config(), {{address, place}});
+}
+
+TEST(Redis, IsFoundThroughSentinelsByTls) {
+  Folder folder;
+  const auto ca = CertificateAuthority::Create();
+  ASSERT_TRUE(ca.ok()) << ca.status();
+  const auto certificate = (*ca)->Issue("IP:127.0.0.1");
+  ASSERT_TRUE(certificate.ok());
+  SentinelSet::Options redis;
+  redis.replicas = 1;
+  redis.server.tls = RedisServer::Tls{*certificate, (*ca)->certificate_pem()};
+  redis.server.config = {"appendonly yes"};
+  redis.server.users = {DocumentedUser("canary-redis")};
+  redis.sentinel_users = {DocumentedUser("canary-sentinel", "+sentinel|")};
+  const auto set = SentinelSet::Start(redis);
+  ASSERT_TRUE(set.ok()) << set.status();
+
+  World::Options options;
+  options.redis = true;
+  options.redis_config = absl::StrCat(
+      "    username: token-broker\n    password_file: ", folder.Write("password", "canary-redis"),
+      "\n    replica_acks: 1\n    tls: {ca_file: ",
+      folder.Write("ca.crt", (*ca)->certificate_pem()), "}\n");
+  World world(options);
+  std::string place =
+      absl::StrCat("    sentinel:\n      primary_name: ", SentinelSet::kPrimaryName,
+                   "\n      username: token-broker\n      password_file: ",
+                   folder.Write("sentinel-password", "canary-sentinel"), "\n      addresses:\n");
+  for (const uint16_t port : (*set)->sentinel_ports()) {
+    absl::StrAppend(&place, "        - 127.0.0.1:", port, "\n");
+  }
+  Broker& broker = world.StartBrokerWith(Elsewhere(world, place));
+  world.RegisterImported(broker, "acme", "us");
+  EXPECT_TRUE(broker.GetAccessToken("acme").status.ok());
+  EXPECT_EQ(broker.Stop(), 0);
+}
+
+TEST(Redis, MayBeAClusterByTls) {
+  Folder folder;
+  const auto ca = CertificateAuthority::Create();
+  ASSERT_TRUE(ca.ok()) << ca.status();
+  const auto certificate = (*ca)->Issue("DNS:redis.test");
+  ASSERT_TRUE(certificate.ok());
+  RedisCluster::Options redis;
+  redis.replicas = 0;
+  redis.server.tls = RedisServer::Tls{*certificate, (*ca)->certificate_pem()};
+  redis.server.users = {DocumentedUser("canary-redis") +
+                        " +cluster|info +cluster|slots +asking +dbsize"};
+  const auto cluster = RedisCluster::Start(redis);
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+
+  World::Options options;
+  options.redis = true;
+  options.redis_config = absl::StrCat(
+      "    username: token-broker\n    password_file: ", folder.Write("password", "canary-redis"),
+      "\n    tls: {ca_file: ", folder.Write("ca.crt", (*ca)->certificate_pem()),
+      ", server_name: redis.test}\n");
+  World world(options);
+  const std::string place = absl::StrCat(
+      "    cluster:\n      addresses: [\"127.0.0.1:", (*cluster)->node(1).port(), "\"]\n");
+  const std::string config = Elsewhere(world, place);
+  // Every primary is looked at.
+  const ChildProcess::Result refused = world.RunBroker(config);
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_TRUE(absl::StrContains(refused.err, "accept_risks: [NO_PERSISTENCE]")) << refused.err;
+  for (int i = 0; i < (*cluster)->nodes(); ++i) {
+    ASSERT_TRUE((*cluster)->node(i).Command({"CONFIG", "SET", "appendonly", "yes"}).ok());
+  }
+  Broker& broker = world.StartBrokerWith(config);
+  for (const char* org : {"a", "b", "c", "d", "e", "f"}) {
+    world.RegisterImported(broker, org, "us");
+    EXPECT_TRUE(broker.GetAccessToken(org).status.ok());
+  }
+  EXPECT_EQ(broker.Stop(), 0);
 }
 
 struct Risk {
