@@ -75,7 +75,7 @@ absl::Status ValidateOptions(const RedisTokenStoreOptions& options) {
   const int places = int{!options.host.empty()} + int{options.sentinel.has_value()} +
                      int{options.cluster.has_value()};
   require(places == 1, "exactly one of host, sentinel and cluster must be given");
-  require(options.host.empty() || options.port != 0, "port must not be 0");
+  require(options.sentinel || options.cluster || options.port != 0, "port must not be 0");
   if (options.sentinel) {
     require_endpoints(options.sentinel->endpoints, "sentinel.endpoints");
     require(!options.sentinel->primary_name.empty(), "sentinel.primary_name must not be empty");

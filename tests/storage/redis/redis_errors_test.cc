@@ -41,6 +41,11 @@ TEST(RedisErrorsTest, EachKindHasItsMeaning) {
        false, false},
       {"NOREPLICAS Not enough good replicas to write.", "STORE_UNAVAILABLE", "min-replicas", false,
        false},
+      {"MOVED 866 127.0.0.1:7002", "STORE_UNAVAILABLE", "store.redis.cluster", false, true},
+      {"ASK 866 127.0.0.1:7002", "STORE_UNAVAILABLE", "store.redis.cluster", false, true},
+      {"CLUSTERDOWN The cluster is down", "STORE_UNAVAILABLE", "cluster is down", true, true},
+      {"TRYAGAIN Multiple keys request during rehashing of slot", "STORE_UNAVAILABLE", "moves",
+       true, false},
       {"BUSY Redis is busy running a script.", "STORE_UNAVAILABLE", "another script", true, false},
       {"WRONGPASS invalid username-password pair or user is disabled.", "STORE_UNAVAILABLE",
        "user 'broker'", false, true},
@@ -77,6 +82,25 @@ TEST(RedisErrorsTest, WhatTheServerQuotesGoesNoFurther) {
   }
   EXPECT_THAT(std::string(ServerError("WRONGPASS x", "").status.message()),
               HasSubstr("the default user"));
+}
+
+// Whoever answers so may no longer be the primary.
+TEST(RedisErrorsTest, SomeErrorsCastDoubtOnTheServer) {
+  for (const char* error : {"READONLY x", "MASTERDOWN x", "LOADING x", "CLUSTERDOWN x",
+                            "NOREPLICAS Not enough good replicas to write."}) {
+    EXPECT_TRUE(ServerError(error, "").doubt) << error;
+  }
+  for (const char* error : {"OOM x", "MISCONF x", "BUSY x", "NOPERM x", "WRONGTYPE x"}) {
+    EXPECT_FALSE(ServerError(error, "").doubt) << error;
+  }
+}
+
+TEST(RedisErrorsTest, RedirectionsAreThoseOfACluster) {
+  EXPECT_TRUE(IsRedirection("MOVED 1 127.0.0.1:7002"));
+  EXPECT_TRUE(IsRedirection("ASK 1 127.0.0.1:7002"));
+  EXPECT_TRUE(IsRedirection("TRYAGAIN x"));
+  EXPECT_FALSE(IsRedirection("CLUSTERDOWN x"));
+  EXPECT_FALSE(IsRedirection(""));
 }
 
 TEST(RedisErrorsTest, OnlyNoScriptIsNoScript) {

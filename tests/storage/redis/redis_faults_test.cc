@@ -157,7 +157,9 @@ TEST(RedisFaultsTest, AcknowledgedCommitsSurviveAKilledServer) {
 TEST(RedisFaultsTest, LeasesSurviveARestartedServer) {
   std::unique_ptr<RedisServer> server = StartServer({.append_only = true});
   ASSERT_NE(server, nullptr);
-  std::unique_ptr<RedisTokenStore> store = OpenStore(TestOptions(server->port()));
+  RedisTokenStoreOptions options = TestOptions(server->port());
+  options.quarantine = absl::ZeroDuration();
+  std::unique_ptr<RedisTokenStore> store = OpenStore(options);
   ASSERT_TRUE(store->Register(Registration(Key())).ok());
   const absl::StatusOr<AcquireResult> acquired = store->Acquire({Key(), "a", 1, Purpose::kCaller});
   ASSERT_TRUE(acquired.ok()) << acquired.status();
@@ -176,6 +178,7 @@ TEST(RedisFaultsTest, PausedServerIsUnavailableAndThenRight) {
   ASSERT_TRUE(patient->Register(Registration(Key("a"))).ok());
   ASSERT_TRUE(patient->Register(Registration(Key("b"))).ok());
   options.command_timeout = absl::Milliseconds(50);
+  options.connect_timeout = absl::Milliseconds(50);
   options.pool_size = 1;
   std::unique_ptr<RedisTokenStore> store = OpenStore(options);
   server->Freeze();

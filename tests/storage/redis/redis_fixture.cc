@@ -49,8 +49,12 @@ RedisTokenStoreOptions RedisFixture::Options(const ProtocolLimits& limits) const
   RedisTokenStoreOptions options = TestOptions(SharedRedisPort());
   options.key_prefix = prefix_;
   options.limits = limits;
-  options.test_clock_offset = [offset = offset_ms_] { return absl::Milliseconds(offset->load()); };
+  options.test_clock_offset = ClockOffset();
   return options;
+}
+
+std::function<absl::Duration()> RedisFixture::ClockOffset() const {
+  return [offset = offset_ms_] { return absl::Milliseconds(offset->load()); };
 }
 
 absl::StatusOr<std::unique_ptr<TokenStore>> RedisFixture::Open(const ProtocolLimits& limits) {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -35,6 +36,9 @@ class RedisFixture : public StoreFixture {
   // What Open uses.
   RedisTokenStoreOptions Options(const ProtocolLimits& limits) const;
   const std::string& prefix() const { return prefix_; }
+
+ protected:
+  std::function<absl::Duration()> ClockOffset() const;
 
  private:
   const std::string prefix_ = UniquePrefix();

@@ -115,6 +115,28 @@ TEST(RedisTokenStoreOptionsTest, EveryWrongOptionIsNamed) {
   }
 }
 
+TEST(RedisTokenStoreOptionsTest, RedisIsInOnePlaceOnly) {
+  const auto refusal = [](const RedisTokenStoreOptions& options) {
+    return std::string(RedisTokenStore::Create(options).status().message());
+  };
+  RedisTokenStoreOptions options;
+  options.sentinel.emplace();
+  EXPECT_THAT(refusal(options), HasSubstr("exactly one"));
+  options.host = "";
+  EXPECT_THAT(refusal(options),
+              testing::AllOf(HasSubstr("sentinel.endpoints"), HasSubstr("sentinel.primary_name")));
+  options.sentinel->username = "watcher";
+  options.sentinel->endpoints = {{"", 26379}};
+  EXPECT_THAT(refusal(options),
+              testing::AllOf(HasSubstr("sentinel.endpoints"), HasSubstr("sentinel.username")));
+  options.sentinel.reset();
+  options.cluster.emplace();
+  options.database = 1;
+  options.quarantine = -absl::Seconds(1);
+  EXPECT_THAT(refusal(options), testing::AllOf(HasSubstr("cluster.seeds"), HasSubstr("database"),
+                                               HasSubstr("quarantine")));
+}
+
 TEST_F(RedisTokenStoreTest, EveryKeyIsUnderThePrefixAndEachGrantInOneSlot) {
   using namespace std::string_literals;
   RegisterOrg(Key("a}{b:\0\xff%"s));
@@ -129,7 +151,8 @@ TEST_F(RedisTokenStoreTest, EveryKeyIsUnderThePrefixAndEachGrantInOneSlot) {
   }
   EXPECT_THAT(keys, testing::UnorderedElementsAre(
                         fixture_.prefix() + "index", fixture_.prefix() + "{writable}",
-                        RedisKey("a%7D%7Bb%3A%00%FF%25"), RedisKey("plain-1.2_3")));
+                        fixture_.prefix() + "{reign}", RedisKey("a%7D%7Bb%3A%00%FF%25"),
+                        RedisKey("plain-1.2_3")));
 }
 
 TEST_F(RedisTokenStoreTest, RecordWithCiphertextsStaysCompact) {
