@@ -150,7 +150,10 @@ class HttpListener::Impl {
     response->status = made.status;
     response->headers.clear();
     response->set_content(made.body, made.content_type.c_str());
-    for (const auto& [name, value] : made.headers) response->set_header(name.c_str(), value);
+    for (const auto& [name, value] : made.headers) {
+      response->headers.erase(name);  // set_header adds a second one
+      response->set_header(name.c_str(), value);
+    }
     for (const auto& [name, value] : SecurityHeaders()) {
       if (!response->has_header(name.c_str())) response->set_header(name.c_str(), value);
     }

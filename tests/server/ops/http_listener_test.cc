@@ -142,6 +142,17 @@ TEST_F(HttpListenerTest, PagesGetDecodedParameters) {
   EXPECT_EQ(seen.parameters.count("x"), 1u);
 }
 
+// Of two Content-Types a browser or proxy takes whichever it likes.
+TEST_F(HttpListenerTest, PagesOwnContentTypeIsTheOnlyOne) {
+  const auto listener = Start(
+      {{"/oauth/callback", [](const HttpRequest&) {
+          return HttpResponse{.body = "<p>yes</p>", .headers = {{"Content-Type", "text/html"}}};
+        }}});
+  const std::string reply = Get(listener->port(), "/oauth/callback");
+  EXPECT_THAT(reply, HasSubstr("Content-Type: text/html\r\n"));
+  EXPECT_EQ(reply.find("Content-Type:"), reply.rfind("Content-Type:")) << reply;
+}
+
 TEST_F(HttpListenerTest, EveryResponseForbidsCachingAndReferrers) {
   const auto listener = Start({{"/livez", LivePage()}});
   const std::string long_path = "/" + std::string(20'000, 'x');
