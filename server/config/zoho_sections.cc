@@ -88,12 +88,14 @@ void LoadSecrets(LoadContext& context, const std::string& path, const config::v1
   if (!client->shared_secret) client->secrets = std::move(secrets);
 }
 
-// The console's rules, in the schema's words.
+// The console's rules, in the schema's words. Of a client whose type is not known only those that
+// hold for all types: the operator is to see everything that is wrong at once.
 void CheckConsoleRules(LoadContext& context, const std::string& path, const OAuthClient& client,
-                       const std::vector<std::string>& known_dcs) {
+                       bool type_known, const std::vector<std::string>& known_dcs) {
   for (const OAuthClientProblem& problem : CheckOAuthClient(client, known_dcs)) {
     // Checked above, with the entry's own line.
     if (problem.field == "name" || problem.field.starts_with("secrets[")) continue;
+    if (!type_known && problem.field != "client_id" && problem.field != "secrets") continue;
     std::string at = JoinPath(path, problem.field == "secrets" ? "dc_secrets" : problem.field);
     if (!context.problems.Has(at)) context.Refuse(at, problem.description);
   }
@@ -117,13 +119,13 @@ OAuthClient LoadOAuthClient(LoadContext& context, const std::string& path,
   const std::optional<OAuthClientType> type = ToClientType(in.type());
   if (type) {
     client.type = *type;
-    CheckConsoleRules(context, path, client, known_dcs);
   } else if (!context.problems.Has(path + ".type")) {
     context.Refuse(
         path + ".type",
         "is required: SERVER_BASED, CLIENT_BASED, MOBILE, NON_BROWSER or SELF_CLIENT, as "
         "in Zoho's developer console");
   }
+  CheckConsoleRules(context, path, client, type.has_value(), known_dcs);
   return client;
 }
 

@@ -212,6 +212,16 @@ const BadConfig kBadConfigs[] = {
      Client("{name: a, type: WEB, client_id: x, client_secret_file: secret}"),
      "broker.yaml:3: oauth_clients[0].type: must be one of SERVER_BASED, CLIENT_BASED, MOBILE, "
      "NON_BROWSER, SELF_CLIENT, not 'WEB'"},
+    {"NoClientTypeAndNoClientId", Client("{name: a, client_secret_file: secret}"),
+     "broker.yaml:3: oauth_clients[0].type: is required: SERVER_BASED, CLIENT_BASED, MOBILE, "
+     "NON_BROWSER or SELF_CLIENT, as in Zoho's developer console\n"
+     "broker.yaml:3: oauth_clients[0].client_id: is mandatory: copy the Client ID from Zoho's "
+     "developer console"},
+    {"BadClientTypeAndNoSecret", Client("{name: a, type: WEB, client_id: x}"),
+     "broker.yaml:3: oauth_clients[0].type: must be one of SERVER_BASED, CLIENT_BASED, MOBILE, "
+     "NON_BROWSER, SELF_CLIENT, not 'WEB'\n"
+     "broker.yaml:3: oauth_clients[0].dc_secrets: need one secret per DC (each DC has its own), or "
+     "one shared by all DCs"},
     {"UnknownDc",
      Client("{name: a, type: SELF_CLIENT, client_id: x, dc_secrets: [{dc: xx, client_secret_file: "
             "secret}]}"),
