@@ -95,6 +95,13 @@ IssuingEvents MakeEvents(EventLog& log, Metrics& metrics) {
   events.on_commit_pending = [&metrics](int change) {
     metrics.Add(Metric::kCommitsPending, {}, change);
   };
+  events.on_grant_missing = [&log, &metrics](const GrantKey& key) {
+    metrics.Add(Metric::kGrantsMissing, {});
+    log.Event(LogLevel::kError, "grant_missing",
+              {{"org_id", key.org_id},
+               {"environment", EnvironmentName(key.environment)},
+               {"oauth_client", key.oauth_client}});
+  };
   events.on_breaker = [&log, &metrics](std::string_view dc, std::string_view state) {
     metrics.BreakerChanged(dc, state);
     log.Event(LogLevel::kWarning, "circuit_breaker", {{"dc", dc}, {"state", state}});

@@ -34,6 +34,9 @@ struct IssuingEvents {
   std::function<void(int)> on_commit_pending;
   // A DC's circuit breaker: "closed", "open", "half_open".
   std::function<void(std::string_view dc, std::string_view state)> on_breaker;
+  // The store no longer has a grant that this process knew: records are never deleted, so it has
+  // lost data.
+  std::function<void(const GrantKey&)> on_grant_missing;
 };
 
 }  // namespace tokenbroker

@@ -353,6 +353,10 @@ void Refresher::Tell(const GrantRecord& record, Purpose purpose, std::string out
   Tell(std::move(event));
 }
 
+void Refresher::TellMissing(const GrantKey& key) const {
+  if (events_->on_grant_missing) events_->on_grant_missing(key);
+}
+
 void Refresher::Tell(RefreshEvent event) const {
   if (events_->on_refresh) events_->on_refresh(event);
 }

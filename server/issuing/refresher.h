@@ -88,6 +88,9 @@ class Refresher {
   absl::Status RevokeUpstream(const GrantKey& key, const std::string& dc, const Secret& token,
                               int64_t version);
 
+  // Tells the outside that the store has lost the grant.
+  void TellMissing(const GrantKey& key) const;
+
   const ZohoSetup& setup() const { return *setup_; }
   const ProtocolLimits& limits() const { return limits_; }
 

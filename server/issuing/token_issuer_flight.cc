@@ -241,9 +241,15 @@ void TokenIssuer::Remember(const Landing& landing, bool dead) {
   const GrantKey& key = landing.key();
   const MonotonicTime now = clock_.monotonic();
   if (dead) {
+    const bool gone = absl::IsNotFound(result.status);
+    const std::optional<TokenCache::Entry> known = gone ? cache_.Peek(key) : std::nullopt;
+    // Read by this very flight, or by one before it.
+    if (gone && (!landing.loaded_only || (known && known->token != nullptr))) {
+      refresher_->TellMissing(key);
+    }
     // A record that is gone leaves nothing that could be newer.
-    const int64_t generation = absl::IsNotFound(result.status) ? std::numeric_limits<int64_t>::max()
-                                                               : result.record.generation;
+    const int64_t generation =
+        gone ? std::numeric_limits<int64_t>::max() : result.record.generation;
     cache_.Invalidate(key, generation, /*alive=*/false);
     resolver_.NoteChange(key, /*alive=*/false);
   }

@@ -172,6 +172,19 @@ TEST(TokenIssuer, UnknownOrgsAreRememberedForAWhile) {
   EXPECT_EQ(Brief(world.Get({.oauth_client = ""})), "CACHE at-old");
 }
 
+TEST(TokenIssuer, GrantsThatTheStoreHasLostAreTold) {
+  World world;
+  world.Add({.lifetime = absl::Seconds(1000)});
+  EXPECT_EQ(Brief(world.Get()), "STORE at-old");
+  for (int i = 0; i < 2; ++i) {
+    world.store().FailNext(Op::kLoad, OrgNotFoundError());
+    EXPECT_EQ(Brief(world.Get({.min_lifetime = absl::Seconds(2000)})), "ORG_NOT_FOUND");
+    EXPECT_EQ(world.replica().grants_missing(), 1);
+    world.Advance(absl::Seconds(10));  // the refusal is forgotten
+  }
+  EXPECT_EQ(world.zoho().sends(), 0);
+}
+
 TEST(TokenIssuer, TheConfigurationIsTheOperators) {
   World world;
   world.Add({.key = {"acme", Environment::kProduction, "self"}, .dc = "eu"});

@@ -107,7 +107,8 @@ Replica::Replica(const TokenIssuer::Options& options, const ProtocolLimits& limi
                 breaker_states_.push_back(
                     absl::StrCat(absl::string_view(dc.data(), dc.size()), " ",
                                  absl::string_view(state.data(), state.size())));
-              }},
+              },
+          .on_grant_missing = [this](const GrantKey&) { ++grants_missing_; }},
       refresher_(limits, breaker, setup, store, accounts, executor, executor->clock(), &events_),
       issuer_(options, store, &refresher_, executor, executor->clock()),
       registrar_(store, &refresher_, executor, executor->clock(), &events_),

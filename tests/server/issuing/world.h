@@ -110,11 +110,13 @@ class Replica {
   const std::vector<std::string>& outcomes() const { return outcomes_; }
   int CountOutcome(const std::string& outcome) const;
   const std::vector<std::string>& breaker_states() const { return breaker_states_; }
+  int grants_missing() const { return grants_missing_; }
   int commits_pending() const { return commits_pending_; }
 
  private:
   std::vector<std::string> outcomes_;
   std::vector<std::string> breaker_states_;
+  int grants_missing_ = 0;
   int commits_pending_ = 0;
   testing::ManualExecutor* const executor_;
   testing::FakeTokenStore* const store_;
