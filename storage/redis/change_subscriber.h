@@ -39,7 +39,7 @@ class ChangeSubscriber {
     absl::Duration ping_timeout = absl::Seconds(1);
     // Pauses between attempts to connect, doubling from the first to the second, ±25 %.
     absl::Duration first_pause = absl::Milliseconds(50);
-    absl::Duration longest_pause = absl::Seconds(2);
+    absl::Duration longest_pause = absl::Milliseconds(1500);
     // Called on the thread of this object.
     std::function<void(std::string_view payload)> on_message;
     std::function<void()> on_subscribed;  // what was published before may have been missed

@@ -81,6 +81,9 @@ const std::map<std::string, std::set<std::string>>& Allowed() {
       {"tests/e2e/",
        {"common/", "tests/testing/", "tests/zoho_simulator/", "tokenbroker/v1/", "google/rpc/",
         "grpc/health/"}},
+      {"tests/faults/",
+       {"common/", "storage/", "tests/e2e/", "tests/testing/", "tests/zoho_simulator/",
+        "tokenbroker/v1/"}},
   };
   return *rooms;
 }
@@ -136,8 +139,8 @@ TEST(Architecture, ThirdPartyLibrariesHaveOneHome) {
       {"prometheus/", {"server/ops/"}},
       {"boost/", {"tests/zoho_simulator/"}},
       {"grpcpp/",
-       {"server/rpc/", "server/main.cc", "tests/server/rpc/", "tests/e2e/", "bench/",
-        "clients/cpp/", "clients/cli/"}},
+       {"server/rpc/", "server/main.cc", "tests/server/rpc/", "tests/e2e/", "tests/faults/",
+        "bench/", "clients/cpp/", "clients/cli/"}},
       {"google/protobuf/", {"server/rpc/", "server/config/", "tests/server/", "tests/e2e/"}},
       {"nlohmann/", {"clients/zoho/", "server/ops/", "tests/", "bench/"}},
   };

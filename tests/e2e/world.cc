@@ -79,8 +79,10 @@ std::vector<std::string> BrokerCommand(const std::string& config_path) {
 
 }  // namespace
 
-Broker::Broker(const std::string& config_path, const std::vector<std::string>& flags) {
+Broker::Broker(const std::string& config_path, const std::vector<std::string>& flags,
+               const std::map<std::string, std::string>& environment) {
   ChildProcess::Options options;
+  options.environment = environment;
   options.argv = BrokerCommand(config_path);
   options.argv.insert(options.argv.end(), flags.begin(), flags.end());
   process_ = ChildProcess::Start(std::move(options));
@@ -263,9 +265,10 @@ const std::string& World::AccountsServer(const std::string& dc) const {
   return options_.https ? zoho_->dc(dc).https_url() : zoho_->dc(dc).url();
 }
 
-Broker& World::StartBroker(const std::vector<std::string>& flags) {
+Broker& World::StartBroker(const std::vector<std::string>& flags,
+                           const std::map<std::string, std::string>& environment) {
   WriteFile(config_path(), config_);
-  brokers_.push_back(std::make_unique<Broker>(config_path(), flags));
+  brokers_.push_back(std::make_unique<Broker>(config_path(), flags, environment));
   return *brokers_.back();
 }
 
@@ -277,10 +280,10 @@ ChildProcess::Result World::RunBroker(const std::string& config) {
   return ChildProcess::Run(std::move(options));
 }
 
-Broker& World::StartBrokerWith(const std::string& config) {
+Broker& World::StartBrokerWith(const std::string& config, const std::vector<std::string>& flags) {
   const std::string path = absl::StrCat(directory_, "/broker-", brokers_.size(), ".yaml");
   WriteFile(path, config);
-  brokers_.push_back(std::make_unique<Broker>(path, std::vector<std::string>()));
+  brokers_.push_back(std::make_unique<Broker>(path, flags));
   return *brokers_.back();
 }
 

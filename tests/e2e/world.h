@@ -40,7 +40,9 @@ CallError Explain(const grpc::Status& status);
 class Broker {
  public:
   // Starts `binary` with the configuration in `config_path` and waits until it serves.
-  Broker(const std::string& config_path, const std::vector<std::string>& flags);
+  // `environment` is added to the test's own.
+  Broker(const std::string& config_path, const std::vector<std::string>& flags,
+         const std::map<std::string, std::string>& environment = {});
 
   const std::string& grpc_address() const { return grpc_address_; }  // "127.0.0.1:4711"
   const std::string& ops_address() const { return ops_address_; }
@@ -113,9 +115,10 @@ class World {
   std::string config_path() const { return directory_ + "/broker.yaml"; }
   const std::string& config() const { return config_; }
 
-  Broker& StartBroker(const std::vector<std::string>& flags = {});
+  Broker& StartBroker(const std::vector<std::string>& flags = {},
+                      const std::map<std::string, std::string>& environment = {});
   // With a configuration of its own.
-  Broker& StartBrokerWith(const std::string& config);
+  Broker& StartBrokerWith(const std::string& config, const std::vector<std::string>& flags = {});
   // Runs a broker that is to end by itself.
   testing::ChildProcess::Result RunBroker(const std::string& config);
 

@@ -11,7 +11,7 @@
 #include "common/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/storage/redis/lossy_proxy.h"
+#include "tests/testing/lossy_proxy.h"
 #include "tests/storage/redis/redis_fixture.h"
 #include "tests/testing/redis_server.h"
 
