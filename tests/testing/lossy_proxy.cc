@@ -82,11 +82,17 @@ void LossyProxy::SetServer(uint16_t server_port) {
   server_port_ = server_port;
 }
 
-void LossyProxy::LoseAnswersTo(std::string command, int count, size_t delivered) {
+void LossyProxy::LoseAnswersTo(std::string command, int count, size_t delivered, int skipped) {
   MutexLock lock(mutex_);
   lossy_command_ = std::move(command);
   losses_ = count;
   delivered_ = delivered;
+  skipped_ = skipped;
+}
+
+int LossyProxy::answers_lost() {
+  MutexLock lock(mutex_);
+  return answers_lost_;
 }
 
 int LossyProxy::losses_left() {
@@ -265,7 +271,7 @@ void LossyProxy::FromClient(Link& link) {
   const std::string_view command(chunk, static_cast<size_t>(n));
   {
     MutexLock lock(mutex_);
-    if (losses_ > 0 && Contains(command, lossy_command_)) {
+    if (losses_ > 0 && Contains(command, lossy_command_) && skipped_-- <= 0) {
       --losses_;
       link.lose_answer = true;
       link.delivered = delivered_;
@@ -282,14 +288,12 @@ void LossyProxy::FromServer(Link& link) {
     return;
   }
   std::string_view answer(chunk, static_cast<size_t>(n));
-  if (link.lose_answer) {
-    link.dead = answer.size() >= link.delivered;
-    answer = answer.substr(0, link.delivered);
-    link.delivered -= answer.size();
-    if (!SendAll(link.client, answer)) link.dead = true;
+  MutexLock lock(mutex_);
+  if (std::exchange(link.lose_answer, false) && answer.size() > link.delivered) {
+    ++answers_lost_;
+    link.pieces.push_back({{}, std::string(answer.substr(0, link.delivered)), true});
     return;
   }
-  MutexLock lock(mutex_);
   Scatter(link, answer);
 }
 

@@ -32,11 +32,14 @@ class LossyProxy {
   // Where new connections lead from now on.
   void SetServer(uint16_t server_port);
 
-  // The next `count` commands that contain `command` are carried out, but only the first
-  // `delivered` bytes of their answers arrive; then their connections are closed.
-  void LoseAnswersTo(std::string command, int count, size_t delivered = 0);
+  // Of the commands from now on that contain `command` the first `skipped` are let pass. The next
+  // `count` are carried out, but only the first `delivered` bytes of their answers arrive; then
+  // their connections are closed. Answers that are not longer than that pass.
+  void LoseAnswersTo(std::string command, int count, size_t delivered = 0, int skipped = 0);
   // How many of these are still to come.
   int losses_left();
+  // Answers that were lost or cut so, ever.
+  int answers_lost();
 
   // Nothing passes, in either direction, but connections stay open; then everything that came in
   // between passes.
@@ -115,6 +118,8 @@ class LossyProxy {
   std::string lossy_command_ ABSL_GUARDED_BY(mutex_);
   int losses_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t delivered_ ABSL_GUARDED_BY(mutex_) = 0;
+  int skipped_ ABSL_GUARDED_BY(mutex_) = 0;
+  int answers_lost_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string held_command_ ABSL_GUARDED_BY(mutex_);
   int held_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string refused_command_ ABSL_GUARDED_BY(mutex_);
