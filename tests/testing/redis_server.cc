@@ -259,6 +259,13 @@ absl::Status RedisServer::WriteFiles() const {
 
 absl::Status RedisServer::Spawn() {
   std::vector<std::string> arguments = {"redis-server", directory_ + "/redis.conf"};
+  // env(1) adds to the environment; it becomes the server itself.
+  if (!options_.environment.empty()) {
+    arguments.insert(arguments.begin(), "env");
+    for (const auto& [name, value] : options_.environment) {
+      arguments.insert(arguments.begin() + 1, absl::StrCat(name, "=", value));
+    }
+  }
   if (options_.sentinel) arguments.push_back("--sentinel");
   arguments.insert(arguments.end(), options_.arguments.begin(), options_.arguments.end());
   std::vector<char*> argv;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,6 +47,7 @@ class RedisServer {
     bool cluster = false;                // cluster-enabled, with a bus port of its own
     std::vector<std::string> config;     // more lines of the configuration file
     std::vector<std::string> arguments;  // on the command line, e.g. {"--maxmemory", "2mb"}
+    std::map<std::string, std::string> environment;  // added to the test's own
   };
 
   // Returns once the server answers. UNAVAILABLE: no redis-server in PATH, or it does not come up;
