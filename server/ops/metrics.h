@@ -55,7 +55,7 @@ enum class Metric : uint8_t {
   kProcessStartTime,
 };
 
-inline constexpr std::array<MetricDefinition, 23> kMetricDefinitions = {{
+inline constexpr std::array<MetricDefinition, 24> kMetricDefinitions = {{
     {"tokenbroker_calls_total", MetricType::kCounter, "rpc,code,reason,source",
      "Answered calls. source is where GetAccessToken had the token from."},
     {"tokenbroker_call_duration_seconds", MetricType::kHistogram, "rpc",
