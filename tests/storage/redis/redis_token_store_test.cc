@@ -11,8 +11,8 @@
 #include "common/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/testing/lossy_proxy.h"
 #include "tests/storage/redis/redis_fixture.h"
+#include "tests/testing/lossy_proxy.h"
 #include "tests/testing/redis_server.h"
 
 namespace tokenbroker {
