@@ -135,6 +135,13 @@ TEST(FrozenHolder, StoresTheOnlyGoodRefreshTokenAfterwards) {
   EXPECT_EQ(Explain(of_b.status).reason, "ZOHO_UNAVAILABLE") << of_b.status.error_message();
   LetPass(scale.sent_lease);
   EXPECT_EQ(world.zoho().ReleaseHung(), 1);
+  // The reply has to be in the frozen process' socket before it looks at its own clock. It counts
+  // as finished just before its last byte leaves.
+  zoho_simulator::RequestFilter filter;
+  filter.path = "/oauth/v2/token";
+  filter.finished = true;
+  ASSERT_TRUE(world.log().WaitForCount(filter, 2, absl::Seconds(10)));
+  LetPass(absl::Milliseconds(100));
   Thaw(a);
 
   const Broker::Token late = of_a.get();
