@@ -54,6 +54,7 @@ World::Options RedisWorld(const Scale& scale) {
   World::Options options;
   options.dcs = {"us"};
   options.redis = true;
+  options.redis_config = absl::StrCat("    quarantine: ", Ms(scale.sent_lease), "\n");
   options.behaviour.access_token_life = absl::Seconds(1);
   options.behaviour.limits.mints = 0;
   options.more_config = ScaledConfig(scale);
