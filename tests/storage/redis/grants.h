@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "storage/redis/redis_token_store.h"
 #include "tests/storage/redis/redis_fixture.h"
+#include "tests/testing/redis_server.h"
 
 // Grants and stores as the tests of topologies use them.
 namespace tokenbroker {
@@ -38,6 +39,37 @@ inline std::unique_ptr<RedisTokenStore> OpenRedis(RedisTokenStoreOptions options
       RedisTokenStore::Create(std::move(options));
   EXPECT_TRUE(store.ok()) << store.status();
   return store.ok() ? *std::move(store) : nullptr;
+}
+
+// Of the stored grant; -1 and a failed test if it cannot be read.
+inline int64_t GenerationOf(TokenStore& store, const GrantKey& key) {
+  const absl::StatusOr<GrantRecord> record = store.Load(key);
+  EXPECT_TRUE(record.ok()) << record.status();
+  return record.ok() ? record->generation : -1;
+}
+
+// Stores the next generation of a grant and returns it; -1 and a failed test if that fails.
+inline int64_t CommitTo(TokenStore& store, const GrantKey& key, std::string_view attempt,
+                        int64_t generation) {
+  const absl::StatusOr<CommitResult> result =
+      store.Commit({key, std::string(attempt), generation,
+                    TokensOf("access-" + std::to_string(generation + 1))});
+  EXPECT_TRUE(result.ok()) << result.status();
+  return result.ok() ? result->record.generation : -1;
+}
+
+// Waits until all replicas have what the primary has. (WAIT does not: it waits for the writes of
+// its own connection.)
+inline bool InStep(const RedisServer& primary, const std::vector<RedisServer*>& replicas) {
+  return WaitUntil([&] {
+    const std::string offset = primary.Info("replication", "master_repl_offset");
+    for (const RedisServer* replica : replicas) {
+      if (offset.empty() || replica->Info("replication", "slave_repl_offset") != offset) {
+        return false;
+      }
+    }
+    return true;
+  });
 }
 
 // TestOptions for a store that finds its servers through these.

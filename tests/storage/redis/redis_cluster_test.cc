@@ -175,12 +175,12 @@ TEST(RedisClusterStoreTest, NewGrantIsMadeInASlotThatIsUnderWay) {
   ASSERT_EQ(cluster->BeginMove(slot, to), absl::OkStatus());
   EXPECT_EQ(ErrorReason(store->Load(key).status()), "ORG_NOT_FOUND");
   EXPECT_EQ(store->Register(RegistrationOf(key))->outcome, RegisterResult::Outcome::kCreated);
-  EXPECT_EQ(store->Load(key)->generation, 1);
+  EXPECT_EQ(GenerationOf(*store, key), 1);
   EXPECT_EQ(ListAll(*store, 1), (std::set<std::string>{"new", "other"}));
   EXPECT_GE(store->topology_counters().asked, 4);
   ASSERT_EQ(cluster->MoveKeys(slot, to), absl::OkStatus());
   ASSERT_EQ(cluster->FinishMove(slot, to), absl::OkStatus());
-  EXPECT_EQ(store->Load(key)->generation, 1);
+  EXPECT_EQ(GenerationOf(*store, key), 1);
   EXPECT_EQ(ListAll(*store, 1), (std::set<std::string>{"new", "other"}));
   EXPECT_GE(store->topology_counters().moved, 1);
 }
@@ -215,13 +215,13 @@ TEST(RedisClusterStoreTest, DeadNodeIsReplacedWhileTheOthersGoOn) {
   const GrantKey elsewhere = GrantAt(*cluster, options, cluster->node(1));
   ASSERT_TRUE(store->Register(RegistrationOf(key)).ok());
   ASSERT_TRUE(store->Register(RegistrationOf(elsewhere)).ok());
-  ASSERT_EQ(store->Commit({key, "a", 1, TokensOf("access-2")})->record.generation, 2);
+  ASSERT_EQ(CommitTo(*store, key, "a", 1), 2);
   const absl::StatusOr<AcquireResult> lease = store->Acquire({key, "b", 2, Purpose::kCaller});
   ASSERT_EQ(lease->outcome, AcquireResult::Outcome::kGranted) << "a new cluster is not quarantined";
-  ASSERT_EQ(cluster->node(0).Command({"WAIT", "1", "5000"}).value(), "1");
+  ASSERT_TRUE(InStep(cluster->node(0), {&cluster->node(3)}));
 
   cluster->node(0).Kill();
-  EXPECT_EQ(store->Load(elsewhere)->generation, 1);
+  EXPECT_EQ(GenerationOf(*store, elsewhere), 1);
   EXPECT_EQ(store->CheckWritable(), absl::OkStatus()) << "two shards of three take writes";
   EXPECT_EQ(ErrorReason(store->Load(key).status()), "STORE_UNAVAILABLE");
   ASSERT_EQ(cluster->WaitUntilWell(), absl::OkStatus());
@@ -236,7 +236,7 @@ TEST(RedisClusterStoreTest, DeadNodeIsReplacedWhileTheOthersGoOn) {
             AcquireResult::Outcome::kBusy);
   EXPECT_EQ(store->Acquire({elsewhere, "c", 1, Purpose::kCaller})->outcome,
             AcquireResult::Outcome::kGranted);
-  EXPECT_EQ(store->Commit({key, "b", 2, TokensOf("access-3")})->record.generation, 3);
+  EXPECT_EQ(CommitTo(*store, key, "b", 2), 3);
   EXPECT_GT(store->quarantine_left(), absl::ZeroDuration());
   // Another broker waits for the same moment.
   RedisTokenStoreOptions shorter = options;
@@ -249,7 +249,7 @@ TEST(RedisClusterStoreTest, DeadNodeIsReplacedWhileTheOthersGoOn) {
   // The dead node comes back as a replica and is not taken for what it was.
   ASSERT_EQ(cluster->node(0).Restart(), absl::OkStatus());
   ASSERT_EQ(cluster->WaitUntilWell(), absl::OkStatus());
-  EXPECT_EQ(store->Commit({key, "e", 3, TokensOf("access-4")})->record.generation, 4);
+  EXPECT_EQ(CommitTo(*store, key, "e", 3), 4);
 }
 
 // Slots whose notes on the reign moved away do not make the old primary a new one.
@@ -304,7 +304,7 @@ TEST(RedisClusterStoreTest, SubscriptionOutlivesItsNode) {
   const GrantKey key = GrantAt(*cluster, options, cluster->node(0));
   ASSERT_EQ(cluster->Move(SlotOf(*cluster, options, key), cluster->node(1)), absl::OkStatus());
   const int moved = heard;
-  EXPECT_EQ(other->Commit({key, "a", 1, TokensOf("access-2")})->record.generation, 2);
+  EXPECT_EQ(CommitTo(*other, key, "a", 1), 2);
   EXPECT_TRUE(WaitUntil([&] { return heard > moved; }));
   EXPECT_EQ(store->subscription_session(), first_session);
 

@@ -77,10 +77,10 @@ TEST(RedisSentinelTest, GoesOnAtThePromotedReplica) {
   const std::unique_ptr<RedisTokenStore> store = OpenRedis(options);
   const std::unique_ptr<RedisTokenStore> other = OpenRedis(options);
   ASSERT_TRUE(store->Register(RegistrationOf(GrantOf("org-1"))).ok());
-  ASSERT_EQ(store->Commit({GrantOf("org-1"), "a", 1, TokensOf("access-2")})->record.generation, 2);
+  ASSERT_EQ(CommitTo(*store, GrantOf("org-1"), "a", 1), 2);
   RedisServer* const old = set->primary();
   ASSERT_NE(old, nullptr);
-  ASSERT_EQ(old->Command({"WAIT", "2", "5000"}).value(), "2");
+  ASSERT_TRUE(InStep(*old, set->replicas()));
   ASSERT_TRUE(WaitUntil([&] { return store->subscription_session() != 0; }));
 
   old->Kill();
@@ -89,19 +89,19 @@ TEST(RedisSentinelTest, GoesOnAtThePromotedReplica) {
   ASSERT_NE(promoted, nullptr);
   // By then the store finds it at the first call, or at the second.
   EXPECT_TRUE(WaitUntil([&] { return store->CheckWritable().ok(); }, absl::Seconds(5)));
-  EXPECT_EQ(store->Load(GrantOf("org-1"))->access_token, Secret("access-2"));
+  EXPECT_EQ(GenerationOf(*store, GrantOf("org-1")), 2);
   EXPECT_EQ(store->topology_counters().primary_changes, 1);
   ASSERT_TRUE(WaitUntil([&] {
     return store->Acquire({GrantOf("org-1"), "b", 2, Purpose::kCaller})->outcome ==
            AcquireResult::Outcome::kGranted;
   }));
-  EXPECT_EQ(store->Commit({GrantOf("org-1"), "b", 2, TokensOf("access-3")})->record.generation, 3);
+  EXPECT_EQ(CommitTo(*store, GrantOf("org-1"), "b", 2), 3);
 
   // The old one comes back, first as it was, and is told that it is a replica.
   ASSERT_EQ(old->Restart(), absl::OkStatus());
   ASSERT_TRUE(store->Register(RegistrationOf(GrantOf("org-2"))).ok());
   ASSERT_TRUE(WaitUntil([&] { return set->replicas().size() == 2; }));
-  EXPECT_EQ(store->Load(GrantOf("org-1"))->generation, 3);
+  EXPECT_EQ(GenerationOf(*store, GrantOf("org-1")), 3);
   const std::string record = absl::StrCat(options.key_prefix, "{org-2:PRODUCTION:people-app}");
   EXPECT_EQ(promoted->Command({"HGET", record, "g"}).value(), "1");
 
@@ -109,7 +109,7 @@ TEST(RedisSentinelTest, GoesOnAtThePromotedReplica) {
   ASSERT_TRUE(WaitUntil([&] { return store->subscription_session() != 0; }));
   std::atomic<int64_t> heard{0};
   store->SetChangeListener([&](const ChangeEvent& event) { heard = event.generation; });
-  EXPECT_EQ(other->Commit({GrantOf("org-1"), "c", 3, TokensOf("access-4")})->record.generation, 4);
+  EXPECT_EQ(CommitTo(*other, GrantOf("org-1"), "c", 3), 4);
   EXPECT_TRUE(WaitUntil([&] { return heard == 4; }));
   store->SetChangeListener(nullptr);
 }
@@ -126,7 +126,7 @@ TEST(RedisSentinelTest, UnacknowledgedCommitIsRepeatedAtTheNewPrimary) {
   ASSERT_TRUE(WaitUntil([&] { return store->Register(RegistrationOf(GrantOf("org-1"))).ok(); }));
   RedisServer* const old = set->primary();
   ASSERT_NE(old, nullptr);
-  ASSERT_EQ(old->Command({"WAIT", "2", "5000"}).value(), "2");
+  ASSERT_TRUE(InStep(*old, set->replicas()));
 
   const std::vector<RedisServer*> replicas = set->replicas();
   for (RedisServer* replica : replicas) replica->Freeze();
@@ -210,7 +210,7 @@ TEST(RedisSentinelTest, SentinelThatKnowsLessIsNotBelieved) {
   ASSERT_TRUE(OpenRedis(options)->Register(RegistrationOf(GrantOf("org-1"))).ok());
   RedisServer* const old = set->primary();
   ASSERT_NE(old, nullptr);
-  ASSERT_EQ(old->Command({"WAIT", "2", "5000"}).value(), "2");
+  ASSERT_TRUE(InStep(*old, set->replicas()));
   set->sentinel(0).Freeze();
   old->Freeze();  // it will still take itself for the primary when it comes to
   ASSERT_TRUE(set->WaitForOtherPrimary(*old).ok());
@@ -218,7 +218,7 @@ TEST(RedisSentinelTest, SentinelThatKnowsLessIsNotBelieved) {
   old->Thaw();
   // Whatever the two of them believe at this moment, the store must not.
   const std::unique_ptr<RedisTokenStore> store = OpenRedis(options);
-  EXPECT_EQ(store->Commit({GrantOf("org-1"), "a", 1, TokensOf("access-2")})->record.generation, 2);
+  EXPECT_EQ(CommitTo(*store, GrantOf("org-1"), "a", 1), 2);
   RedisServer* const promoted = set->primary();
   ASSERT_NE(promoted, nullptr);
   const std::string record = absl::StrCat(options.key_prefix, "{org-1:PRODUCTION:people-app}");
