@@ -79,8 +79,9 @@ const Document& Readme() {
 
 TEST(Docs, AreFound) {
   ASSERT_GT(Documents().size(), 20u);
-  for (const char* path : {"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/README.md",
-                           "docs/zoho-setup.md", "docs/operations.md", "docs/metrics.md"}) {
+  for (const char* path :
+       {"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/README.md", "docs/zoho-setup.md",
+        "docs/operations.md", "docs/metrics.md", "docs/guarantees.md"}) {
     EXPECT_TRUE(fs::exists(Root() / path)) << path;
   }
 }
