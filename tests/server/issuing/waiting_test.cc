@@ -67,6 +67,35 @@ TEST(Waiting, WhoseDeadlineComesGetsTheOldTokenWhileItLives) {
   EXPECT_EQ(Brief(wary), "DEADLINE_EXCEEDED");
 }
 
+// What a store says in quarantine, after its primary has changed, is what it says while somebody
+// else's lease has its longest time to go.
+TEST(Waiting, WhatLastsTwentySecondsHoldsNobodyLonger) {
+  World world;
+  world.Add({.lifetime = absl::Seconds(100)});
+  world.store().Edit(Grant().key, [&](GrantRecord& record) {
+    record.phase = LeasePhase::kHeld;
+    record.lease_owner = "nobody";
+    record.lease_end = world.executor().clock().wall() + absl::Seconds(20);
+  });
+  const MonotonicTime start = world.executor().now();
+  const auto modest = world.Start({.deadline = absl::Seconds(1)});
+  const auto hungry =
+      world.Start({.min_lifetime = absl::Seconds(200), .deadline = absl::Seconds(1)});
+  const auto patient =
+      world.Start({.min_lifetime = absl::Seconds(200), .deadline = absl::Seconds(30)});
+  world.Advance(absl::Seconds(1));
+  EXPECT_EQ(Brief(modest), "STALE at-old");
+  EXPECT_EQ(Brief(hungry), "DEADLINE_EXCEEDED");
+  EXPECT_EQ(world.zoho().sends(), 0);
+  world.Advance(absl::Seconds(29));
+  EXPECT_EQ(Brief(patient), "JOINED at-1");
+  EXPECT_GE(patient->answered_at - start, absl::Seconds(20));
+  EXPECT_LE(patient->answered_at - start, absl::Seconds(21));
+  EXPECT_EQ(world.zoho().sends(), 1);
+  // Once a second somebody looked again, and no more often.
+  EXPECT_LE(world.store().count(Op::kAcquire), 25);
+}
+
 TEST(Waiting, AFlightWithoutCallersStillLands) {
   World world;
   world.distance().SetLatency(absl::Seconds(8));
