@@ -51,6 +51,9 @@ std::string FirstFailedTest(const std::string& output) {
 constexpr char kWholeSuite[] =
     "-*Subscription*:*Silent*:*Waiting*:*ThousandOnAPage*:*ServerForgot*";
 
+// Tests that fail with all guards in place, for a mutant; more of them are a fault of the suite.
+constexpr int kMaxAccidents = 4;
+
 // Runs the tests of `filter` without `guard` ("": with all of them).
 Outcome RunSuite(const std::string& program, uint16_t port, const std::string& guard,
                  const std::string& filter, const std::string& output_file) {
@@ -110,10 +113,17 @@ TEST(RedisMutationTest, EveryGuardIsMissedByATest) {
     workers.emplace_back([&, worker] {
       for (size_t i = next++; i < guards.size(); i = next++) {
         const std::string output = absl::StrCat(directory, "/out", worker);
-        Outcome outcome = RunSuite(program, port, guards[i], kWholeSuite, output);
-        // By itself and once more, so that no accident is taken for a proof.
-        if (!outcome.failed_test.empty()) {
-          outcome = RunSuite(program, port, guards[i], outcome.failed_test, output);
+        std::string filter = kWholeSuite;
+        Outcome outcome;
+        for (int accidents = 0; accidents < kMaxAccidents; ++accidents) {
+          outcome = RunSuite(program, port, guards[i], filter, output);
+          if (outcome.failed_test.empty()) break;
+          // By itself and once more, so that no accident is taken for a proof.
+          const std::string failed_test = outcome.failed_test;
+          outcome = RunSuite(program, port, guards[i], failed_test, output);
+          if (!outcome.passed) break;
+          // On a busy machine a test that waits may fail: another one has to notice.
+          absl::StrAppend(&filter, ":", failed_test);
         }
         outcomes[i] = std::move(outcome);
       }
