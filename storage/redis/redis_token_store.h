@@ -91,8 +91,7 @@ struct RedisTokenStoreOptions {
 // for listing; `<prefix>{writable}`, written by CheckWritable; `<prefix>{reign}`, when the primary
 // was first seen. The last two are `<prefix>writable{<n>}` and `<prefix>reign{<n>}`, once or a few
 // times per shard, in a cluster. Channel: `<prefix>changes:<database>` (the server's channels do
-// not know databases). What ACL users need is in
-// storage/redis/required_acl.h.
+// not know databases). What ACL users need is in storage/redis/required_acl.h.
 // The server must not evict (maxmemory-policy noeviction); it should keep records compact
 // (hash-max-listpack-value 1024; hash-max-ziplist-value on Redis 6.2) and durable (appendonly yes).
 //
