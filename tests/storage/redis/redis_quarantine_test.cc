@@ -168,6 +168,8 @@ TEST_F(RedisQuarantineTest, ServerThatRefusesWritesCanStillBeRead) {
   ASSERT_TRUE(server_->Command({"DEL", prefix_ + "{reign}"}).ok());
   ASSERT_TRUE(server_->Command({"CONFIG", "SET", "min-replicas-to-write", "1"}).ok());
   const std::unique_ptr<RedisTokenStore> store = Open(kLong);
+  // The subscription's connection, too, before they are counted.
+  ASSERT_TRUE(WaitUntil([&] { return store->subscription_session() != 0; }));
   EXPECT_EQ(store->Load(GrantOf("org-1"))->generation, 1);
   const absl::Status refused = store->CheckWritable();
   EXPECT_EQ(ErrorReason(refused), "STORE_UNAVAILABLE");
