@@ -14,11 +14,8 @@
 namespace tokenbroker {
 namespace {
 
-// Zoho's own names have two letters.
-constexpr size_t kMaxNameBytes = 32;
-
 bool IsDcName(std::string_view name) {
-  return !name.empty() && name.size() <= kMaxNameBytes &&
+  return !name.empty() && name.size() <= kMaxDcNameBytes &&
          std::all_of(name.begin(), name.end(), [](char c) {
            const auto byte = static_cast<unsigned char>(c);
            return absl::ascii_islower(byte) || absl::ascii_isdigit(byte) || c == '-' || c == '_';

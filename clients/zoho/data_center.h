@@ -1,6 +1,7 @@
 #ifndef TOKEN_BROKER_CLIENTS_ZOHO_DATA_CENTER_H_
 #define TOKEN_BROKER_CLIENTS_ZOHO_DATA_CENTER_H_
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <string_view>
@@ -10,6 +11,9 @@
 #include "absl/status/statusor.h"
 
 namespace tokenbroker {
+
+// The longest name of a DC; Zoho's own have two letters.
+inline constexpr size_t kMaxDcNameBytes = 32;
 
 // One of Zoho's data centres. URLs have a scheme and no trailing slash.
 struct DataCenter {

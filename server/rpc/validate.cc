@@ -22,7 +22,6 @@ constexpr absl::Duration kMaxMinLifetime = absl::Seconds(3000);
 constexpr size_t kMaxCredentialBytes = 2048;  // codes and refresh tokens
 constexpr size_t kMinVerifierBytes = 43;      // RFC 7636, section 4.1
 constexpr size_t kMaxVerifierBytes = 128;
-constexpr size_t kMaxDcBytes = 32;
 constexpr size_t kMaxSoidBytes = 256;
 constexpr size_t kMaxDisplayNameBytes = 256;
 constexpr int kMaxLabels = 32;
@@ -357,8 +356,8 @@ absl::StatusOr<OrgListing> ValidateListOrgs(const v1::ListOrgsRequest& request) 
     violations.Add("page_size", absl::StrCat("must be 1 to ", kMaxPageSize));
   }
   const v1::GrantFilter& filter = request.filter();
-  if (filter.dc().size() > kMaxDcBytes) {
-    violations.Add("filter.dc", AtMost(kMaxDcBytes));
+  if (filter.dc().size() > kMaxDcNameBytes) {
+    violations.Add("filter.dc", AtMost(kMaxDcNameBytes));
   }
   listing.filter.dc = filter.dc();
   if (filter.environment() != v1::ENVIRONMENT_UNSPECIFIED) {
