@@ -24,25 +24,29 @@ constexpr size_t kKeyBytes = 32;
 
 void Wipe(std::string& text) { Secret wiped(std::move(text)); }
 
-// Less one line end.
-void ChopLineEnd(std::string& text) {
-  if (text.ends_with('\n')) text.pop_back();
-  if (text.ends_with('\r')) text.pop_back();
+// Less one line end. The error, as a continuation of the file's name: it cannot be read, or is
+// empty.
+absl::StatusOr<std::string> ReadContent(const FileReader& read_file, const std::string& path,
+                                        size_t max_bytes) {
+  absl::StatusOr<std::string> content = read_file(path, max_bytes);
+  if (!content.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot be read: ", content.status().message()));
+  }
+  if (content->ends_with('\n')) content->pop_back();
+  if (content->ends_with('\r')) content->pop_back();
+  if (content->empty()) return absl::FailedPreconditionError("is empty");
+  return content;
 }
 
 absl::StatusOr<Secret> ReadPasswordFile(const std::string& path, const FileReader& read_file) {
-  const auto error = [&path](std::string_view text) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("file '", path, "' ", absl::string_view(text.data(), text.size())));
+  const auto error = [&path](absl::string_view text) {
+    return absl::FailedPreconditionError(absl::StrCat("file '", path, "' ", text));
   };
-  absl::StatusOr<std::string> content = read_file(path, kMaxSecretBytes);
-  if (!content.ok()) {
-    return error(absl::StrCat("cannot be read: ", content.status().message()));
-  }
-  ChopLineEnd(*content);
-  if (content->empty()) return error("is empty");
+  absl::StatusOr<std::string> content = ReadContent(read_file, path, kMaxSecretBytes);
+  if (!content.ok()) return error(content.status().message());
   const bool one_line = content->find_first_of("\r\n") == std::string::npos;
-  Secret secret(std::move(*content));
+  Secret secret(*std::move(content));
   if (!one_line) return error("must hold one line");
   return secret;
 }
@@ -148,14 +152,10 @@ std::optional<Secret> ReferencedFiles::ReadPem(const std::string& key, const std
 
 std::optional<std::string> ReferencedFiles::Read(const std::string& key, const std::string& name,
                                                  size_t max_bytes) {
-  absl::StatusOr<std::string> content = (*read_file_)(Locate(name), max_bytes);
+  absl::StatusOr<std::string> content = ReadContent(*read_file_, Locate(name), max_bytes);
   if (!content.ok()) {
-    Refuse(key, name, absl::StrCat("cannot be read: ", content.status().message()));
-    return std::nullopt;
-  }
-  ChopLineEnd(*content);
-  if (content->empty()) {
-    Refuse(key, name, "is empty");
+    const absl::string_view why = content.status().message();
+    Refuse(key, name, {why.data(), why.size()});
     return std::nullopt;
   }
   return *std::move(content);
