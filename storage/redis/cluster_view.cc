@@ -9,6 +9,7 @@
 #include "common/errors.h"
 #include "common/status_macros.h"
 #include "storage/redis/hash_slot.h"
+#include "storage/redis/info_fields.h"
 #include "storage/redis/redis_errors.h"
 
 namespace tokenbroker::redis {
@@ -37,13 +38,9 @@ std::optional<Endpoint> ReadNode(ReplyView node, std::string_view asked_host) {
 
 ClusterState ReadState(std::string_view info) {
   ClusterState state;
-  state.healthy = info.find("cluster_state:ok") != info.npos;
-  constexpr std::string_view kEpoch = "cluster_current_epoch:";
-  if (const size_t found = info.find(kEpoch); found != info.npos) {
-    const std::string_view number = info.substr(found + kEpoch.size());
-    if (!absl::SimpleAtoi(View(number.substr(0, number.find_first_of("\r\n"))), &state.epoch)) {
-      state.epoch = 0;
-    }
+  state.healthy = InfoField(info, "cluster_state") == "ok";
+  if (!absl::SimpleAtoi(View(InfoField(info, "cluster_current_epoch")), &state.epoch)) {
+    state.epoch = 0;
   }
   return state;
 }

@@ -5,24 +5,12 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "storage/redis/info_fields.h"
 
 namespace tokenbroker::redis {
 namespace {
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
-
-// Calls `use(name, value)` for each line "name:value".
-template <typename Use>
-void ForEachField(std::string_view info, Use use) {
-  while (!info.empty()) {
-    const size_t end = std::min(info.find('\n'), info.size());
-    std::string_view line = info.substr(0, end);
-    info.remove_prefix(std::min(end + 1, info.size()));
-    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-    const size_t colon = line.find(':');
-    if (colon != std::string_view::npos) use(line.substr(0, colon), line.substr(colon + 1));
-  }
-}
 
 // "slave0:ip=…,port=…,state=online,…"; also as a later Redis may call it.
 bool IsReplicaLine(std::string_view name) {
@@ -55,7 +43,7 @@ std::vector<DurabilityProblem> CheckDurability(std::string_view info, int replic
   int online = 0;
   int listed = 0;
   int connected = 0;
-  ForEachField(info, [&](std::string_view name, std::string_view value) {
+  ForEachInfoField(info, [&](std::string_view name, std::string_view value) {
     if (name == "maxmemory_policy") policy = std::string(value.substr(0, 32));
     if (name == "aof_enabled") append_only = value == "1";
     if (name == "connected_slaves") (void)absl::SimpleAtoi(View(value), &connected);

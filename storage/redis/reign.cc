@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/errors.h"
 #include "common/status_macros.h"
+#include "storage/redis/info_fields.h"
 #include "storage/redis/record_codec.h"
 #include "storage/redis/redis_errors.h"
 
@@ -18,15 +19,6 @@ namespace {
 constexpr size_t kMaxRemembered = 1000;
 
 absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
-
-// The value of a line "<name>:<value>" of INFO; "": there is none.
-std::string_view InfoField(std::string_view info, std::string_view name) {
-  const std::string start = absl::StrCat("\n", View(name), ":");
-  const size_t found = info.find(start);
-  if (found == info.npos) return {};
-  const std::string_view value = info.substr(found + start.size());
-  return value.substr(0, value.find_first_of("\r\n"));
-}
 
 // "<id> <milliseconds>", if it is about this reign.
 std::optional<int64_t> ReadNote(std::string_view note, std::string_view id) {
