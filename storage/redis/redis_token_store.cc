@@ -27,8 +27,6 @@ using redis::ScriptArguments;
 using redis::ScriptId;
 using redis::ToMillis;
 
-absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
-
 // Names of a script's outcomes, and what they mean here.
 template <typename Outcome, size_t n>
 absl::StatusOr<Outcome> ParseOutcome(
@@ -57,61 +55,6 @@ std::string Windows(const ProtocolLimits& limits) {
                        [](std::string* out, const ProtocolLimits::Window& window) {
                          absl::StrAppend(out, window.sends, ":", ToMillis(window.length));
                        });
-}
-
-absl::Status ValidateOptions(const RedisTokenStoreOptions& options) {
-  std::vector<std::string> violations;
-  const auto require = [&](bool holds, std::string rule) {
-    if (!holds) violations.push_back(std::move(rule));
-  };
-  const auto require_endpoints = [&](const std::vector<RedisEndpoint>& endpoints,
-                                     std::string_view name) {
-    require(!endpoints.empty(), absl::StrCat(View(name), " must not be empty"));
-    for (const RedisEndpoint& endpoint : endpoints) {
-      require(!endpoint.host.empty() && endpoint.port != 0,
-              absl::StrCat(View(name), " must have a host and a port each"));
-    }
-  };
-  const int places = int{!options.host.empty()} + int{options.sentinel.has_value()} +
-                     int{options.cluster.has_value()};
-  require(places == 1, "exactly one of host, sentinel and cluster must be given");
-  require(options.sentinel || options.cluster || options.port != 0, "port must not be 0");
-  if (options.sentinel) {
-    require_endpoints(options.sentinel->endpoints, "sentinel.endpoints");
-    require(!options.sentinel->primary_name.empty(), "sentinel.primary_name must not be empty");
-    require(options.sentinel->username.empty() || options.sentinel->password != nullptr,
-            "sentinel.username needs a password");
-  }
-  if (options.cluster) {
-    require_endpoints(options.cluster->seeds, "cluster.seeds");
-    require(options.database == 0, "database must be 0 in a cluster");
-  }
-  require(options.quarantine >= absl::ZeroDuration() && options.quarantine <= absl::Minutes(10),
-          "quarantine must be between 0 and 10 min");
-  require(options.username.empty() || options.password != nullptr, "a username needs a password");
-  require(options.database >= 0, "database must not be negative");
-  require(!options.key_prefix.empty() && options.key_prefix.size() <= 64,
-          "key_prefix must have 1 to 64 bytes");
-  require(options.key_prefix.find_first_of("{}") == std::string::npos,
-          "key_prefix must have no braces");
-  require(options.replica_acks >= 0, "replica_acks must not be negative");
-  require(options.replica_ack_timeout >= absl::Milliseconds(1) &&
-              options.replica_ack_timeout <= absl::Minutes(1),
-          "replica_ack_timeout must be between 1 ms and 60 s");
-  require(options.pool_size >= 1 && options.pool_size <= 10'000,
-          "pool_size must be between 1 and 10000");
-  require(options.connect_timeout >= absl::Milliseconds(1) &&
-              options.connect_timeout <= absl::Minutes(1),
-          "connect_timeout must be between 1 ms and 60 s");
-  require(options.command_timeout >= absl::Milliseconds(1) &&
-              options.command_timeout <= absl::Minutes(1),
-          "command_timeout must be between 1 ms and 60 s");
-  require(options.tries >= 1 && options.tries <= 10, "tries must be between 1 and 10");
-  if (const absl::Status limits = options.limits.Validate(); !limits.ok()) {
-    violations.emplace_back(limits.message());
-  }
-  if (violations.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrJoin(violations, "; "));
 }
 
 std::string IndexKey(const RedisTokenStoreOptions& options) { return options.key_prefix + "index"; }
@@ -161,7 +104,7 @@ ScriptArguments CommonArguments(absl::Duration clock_offset, std::string_view ch
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RedisTokenStore>> RedisTokenStore::Create(Options options) {
-  TB_RETURN_IF_ERROR(ValidateOptions(options));
+  TB_RETURN_IF_ERROR(options.Validate());
   auto parts = std::make_unique<Parts>(
       Client::Options{
           .username = options.username,

@@ -82,6 +82,9 @@ struct RedisTokenStoreOptions {
   // Tests only: added to the server's clock, and the scripts to run instead of the embedded ones.
   std::function<absl::Duration()> test_clock_offset;
   std::function<redis::ScriptSet()> test_scripts;
+
+  // INVALID_ARGUMENT naming every option that is wrong.
+  absl::Status Validate() const;
 };
 
 // The grants in Redis 6.2 or later, for any number of replicas of the broker: in one server, in the
