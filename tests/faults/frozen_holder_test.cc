@@ -17,6 +17,13 @@ Scale PatientAboutReplies() {
   return scale;
 }
 
+// The flags of a broker whose command to Redis outlasts the freeze.
+std::vector<std::string> PatientRedisAt(uint16_t port) {
+  std::vector<std::string> flags = RedisAt(port);
+  flags.insert(flags.end(), {"--set", "store.redis.command_timeout=10s"});
+  return flags;
+}
+
 // Promise: G2, at most one request in flight. Fault: frozen between acquire and send, at the last
 // check, whose command reaches Redis when the lease is over and another replica has refreshed.
 // Asserted: 1 refresh in all, the other replica's.
@@ -24,9 +31,7 @@ TEST(FrozenHolder, SendsNothingIfItsLastCheckComesLate) {
   const Scale scale = PatientAboutReplies();
   World world(RedisWorld(scale));
   LossyProxy redis_of_a(world.redis().port());
-  std::vector<std::string> flags = RedisAt(redis_of_a.port());
-  flags.insert(flags.end(), {"--set", "store.redis.command_timeout=10s"});
-  Broker& a = world.StartBroker(flags);
+  Broker& a = world.StartBroker(PatientRedisAt(redis_of_a.port()));
   Broker& b = world.StartBroker();
   world.RegisterImported(b, "acme", "us");
   LetTokensLive(world);
@@ -56,9 +61,7 @@ TEST(FrozenHolder, TakesTheLeaseAnewBeforeItSends) {
   const Scale scale = PatientAboutReplies();
   World world(RedisWorld(scale));
   LossyProxy redis_of_a(world.redis().port());
-  std::vector<std::string> flags = RedisAt(redis_of_a.port());
-  flags.insert(flags.end(), {"--set", "store.redis.command_timeout=10s"});
-  Broker& a = world.StartBroker(flags);
+  Broker& a = world.StartBroker(PatientRedisAt(redis_of_a.port()));
   world.RegisterImported(a, "acme", "us");
   LetTokensLive(world);
 
