@@ -25,6 +25,7 @@ class Replication : public ::testing::Test {
     ASSERT_TRUE(WaitUntil([&] {
       return world_->redis().Command({"WAIT", "2", "100"}).value_or("") == "2";
     }));
+    ASSERT_TRUE(InStep(world_->redis(), {first_.get(), second_.get()}));
     network_ = std::make_unique<LossyProxy>(world_->redis().port());
   }
 
@@ -90,8 +91,9 @@ TEST_F(Replication, PrimaryKilledAfterTheAcknowledgement) {
   scale.response_timeout = absl::Seconds(8);
   scale.sent_lease = absl::Seconds(9);
   Start(RedisWorld(scale));
-  Broker& a = StartBroker();
-  Broker& b = StartBroker();
+  // On a busy machine an acknowledgement takes its time, and is not what this is about.
+  Broker& a = StartBroker("2s");
+  Broker& b = StartBroker("2s");
   world_->RegisterImported(b, "acme", "us");
   LetTokensLive(*world_);
 

@@ -378,4 +378,16 @@ bool WaitUntil(const std::function<bool()>& condition, absl::Duration timeout) {
   return true;
 }
 
+bool InStep(const RedisServer& primary, const std::vector<RedisServer*>& replicas) {
+  return WaitUntil([&] {
+    const std::string offset = primary.Info("replication", "master_repl_offset");
+    for (const RedisServer* replica : replicas) {
+      if (offset.empty() || replica->Info("replication", "slave_repl_offset") != offset) {
+        return false;
+      }
+    }
+    return true;
+  });
+}
+
 }  // namespace tokenbroker

@@ -101,6 +101,10 @@ absl::StatusOr<std::string> RedisCommand(uint16_t port, const std::vector<std::s
 // Asks again every few milliseconds until `condition` holds. False: it did not within `timeout`.
 bool WaitUntil(const std::function<bool()>& condition, absl::Duration timeout = absl::Seconds(30));
 
+// Waits until all replicas have what the primary has. (WAIT does not: it waits for the writes of
+// its own connection.) False: they did not within 30 s.
+bool InStep(const RedisServer& primary, const std::vector<RedisServer*>& replicas);
+
 }  // namespace tokenbroker
 
 #endif  // TOKEN_BROKER_TESTS_TESTING_REDIS_SERVER_H_

@@ -58,20 +58,6 @@ inline int64_t CommitTo(TokenStore& store, const GrantKey& key, std::string_view
   return result.ok() ? result->record.generation : -1;
 }
 
-// Waits until all replicas have what the primary has. (WAIT does not: it waits for the writes of
-// its own connection.)
-inline bool InStep(const RedisServer& primary, const std::vector<RedisServer*>& replicas) {
-  return WaitUntil([&] {
-    const std::string offset = primary.Info("replication", "master_repl_offset");
-    for (const RedisServer* replica : replicas) {
-      if (offset.empty() || replica->Info("replication", "slave_repl_offset") != offset) {
-        return false;
-      }
-    }
-    return true;
-  });
-}
-
 // TestOptions for a store that finds its servers through these.
 inline RedisTokenStoreOptions SentinelTestOptions(const std::vector<uint16_t>& ports,
                                                   std::string_view primary_name) {
