@@ -217,9 +217,7 @@ absl::StatusOr<Reply> Client::RunScriptOnce(ScriptId script, const Command& comm
   }
   TB_ASSIGN_OR_RETURN(Reply reply, Call(call, attempt, *connection));
   if (reply.view().is_error() && IsNoScript(reply.view().text())) {
-    TB_ASSIGN_OR_RETURN(digest, LoadScript(script, *connection, attempt));
-    call[1] = digest;
-    TB_ASSIGN_OR_RETURN(reply, Call(call, attempt, *connection));
+    TB_ASSIGN_OR_RETURN(reply, LoadAndCall(script, call, attempt, *connection));
   }
   if (reply.view().is_error()) return ErrorFrom(reply.view(), *connection, attempt);
   if (reply.view().size() == 0) {
@@ -247,6 +245,19 @@ absl::StatusOr<Reply> Client::Call(const Command& command, const Try& attempt,
   TB_ASSIGN_OR_RETURN(std::vector<Reply> replies, connection.Execute(both, deadline));
   if (replies[0].view().is_error()) return std::move(replies[0]);
   return std::move(replies[1]);
+}
+
+absl::StatusOr<Reply> Client::LoadAndCall(ScriptId script, const Command& command, Try& attempt,
+                                          Connection& connection) {
+  std::vector<Command> commands = {{"SCRIPT", "LOAD", options_.scripts.source(script)}};
+  if (attempt.asking) commands.push_back(kAsking);
+  commands.push_back(command);
+  TB_ASSIGN_OR_RETURN(std::vector<Reply> replies,
+                      connection.Execute(commands, Deadline::In(options_.command_timeout)));
+  for (const Reply& reply : replies) {
+    if (reply.view().is_error()) return ErrorFrom(reply.view(), connection, attempt);
+  }
+  return std::move(replies.back());
 }
 
 absl::Status Client::WaitForReplicas(Connection& connection, Try& attempt) {

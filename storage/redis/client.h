@@ -137,6 +137,10 @@ class Client {
                                       const ScriptRules& rules, Try& attempt);
   // Sends the script's call, preceded by ASKING where that is needed.
   absl::StatusOr<Reply> Call(const Command& command, const Try& attempt, Connection& connection);
+  // For a server that has lost the script since its digest was learnt. In one go: between two, it
+  // could lose the script again.
+  absl::StatusOr<Reply> LoadAndCall(ScriptId script, const Command& command, Try& attempt,
+                                    Connection& connection);
   absl::Status WaitForReplicas(Connection& connection, Try& attempt);
   // The status for an error reply; closes the connection where it is of no more use.
   absl::Status ErrorFrom(ReplyView reply, Connection& connection, Try& attempt) const;
