@@ -224,10 +224,12 @@ absl::StatusOr<CommitResult> RedisTokenStore::Commit(const CommitRequest& reques
   arguments.Add(request.tokens.refresh_token.Reveal());
   arguments.AddOwned(redis::EncodeList(request.tokens.scopes));
   arguments.Add(request.tokens.api_domain);
-  TB_ASSIGN_OR_RETURN(const Reply reply,
-                      parts_->client.RunScript(
-                          ScriptId::kCommit, redis::RecordKey(options_.key_prefix, request.key),
-                          arguments, {.acknowledged = {"COMMITTED", "DUPLICATE"}}));
+  TB_ASSIGN_OR_RETURN(
+      const Reply reply,
+      parts_->client.RunScript(
+          ScriptId::kCommit, redis::RecordKey(options_.key_prefix, request.key), arguments,
+          // Nor is a token let go of for a change that a failover may undo.
+          {.acknowledged = {"COMMITTED", "DUPLICATE", "SUPERSEDED", "REVOKED"}}));
   CommitResult result;
   TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
   TB_RETURN_IF_ERROR(ReadRecord(request.key, reply.view(), result.record));

@@ -103,8 +103,9 @@ struct RedisTokenStoreOptions {
 // primary has to be found, twice connect_timeout on top; each may be repeated, because the scripts
 // know the attempt they are called for. With `replica_acks`, MarkSent, Commit, Register and Revoke
 // return STORE_NOT_ACKNOWLEDGED while too few replicas have the write: it is stored at the primary,
-// and the same call again waits for them again. Whatever a try did at one primary counts nothing at
-// the next one: it is done again there.
+// and the same call again waits for them again. So does a Commit that changes nothing, because the
+// grant was superseded or revoked: too few replicas know why. Whatever a try did at one primary
+// counts nothing at the next one: it is done again there.
 //
 // Quarantine: from when any broker first meets a primary (another server, or the same one
 // restarted) until `quarantine` later, Acquire answers kBusy with the rest and MarkSent kLost;

@@ -372,9 +372,16 @@ TEST(RedisFaultsTest, UnacknowledgedWritesAreReportedUntilAReplicaHasThem) {
   EXPECT_EQ(ErrorReason(commit().status()), "STORE_NOT_ACKNOWLEDGED");
   EXPECT_EQ(ErrorReason(store->Register(Registration(Key("org-2"))).status()),
             "STORE_NOT_ACKNOWLEDGED");
+  // What only this primary knows is no reason to let go of a token: the next one may need it.
+  const auto superseded = [&] { return store->Commit({Key(), "b", 1, Tokens("access-3")}); };
+  EXPECT_EQ(ErrorReason(superseded().status()), "STORE_NOT_ACKNOWLEDGED");
   EXPECT_EQ(ErrorReason(store->Revoke(Key("org-2")).status()), "STORE_NOT_ACKNOWLEDGED");
+  const auto revoked = [&] { return store->Commit({Key("org-2"), "c", 1, Tokens("access-3")}); };
+  EXPECT_EQ(ErrorReason(revoked().status()), "STORE_NOT_ACKNOWLEDGED");
 
   replica->Thaw();
+  EXPECT_EQ(settled(superseded)->outcome, CommitResult::Outcome::kSuperseded);
+  EXPECT_EQ(settled(revoked)->outcome, CommitResult::Outcome::kRevoked);
   const absl::StatusOr<CommitResult> committed = settled(commit);
   ASSERT_TRUE(committed.ok());
   EXPECT_EQ(committed->outcome, CommitResult::Outcome::kDuplicate);
