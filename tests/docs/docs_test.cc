@@ -163,6 +163,61 @@ TEST(Docs, PathsExist) {
   EXPECT_GT(seen, 30);
 }
 
+// A promise is worth the tests that run: each names some, and each of those is built somewhere.
+TEST(Docs, EveryGuaranteeNamesTestsThatRun) {
+  const auto guarantees =
+      std::find_if(Documents().begin(), Documents().end(),
+                   [](const Document& d) { return d.path == "docs/guarantees.md"; });
+  ASSERT_NE(guarantees, Documents().end());
+  std::string builds;
+  for (auto it = fs::recursive_directory_iterator(Root() / "tests");
+       it != fs::recursive_directory_iterator(); ++it) {
+    if (it->path().filename() == "CMakeLists.txt") builds += Read(it->path());
+  }
+  const auto is_built = [&](const std::string& file) {
+    // tb_faults_test(name) and its like spell the ending themselves.
+    const std::string stem = file.substr(0, file.rfind("_test.cc"));
+    return absl::StrContains(builds, file) ||
+           std::regex_search(builds, std::regex(absl::StrCat("_test\\(", stem, "\\b")));
+  };
+  const std::string& text = guarantees->prose;
+  for (int number = 1; number <= 7; ++number) {
+    const size_t begin = text.find(absl::StrCat("\n### G", number, ". "));
+    ASSERT_NE(begin, std::string::npos) << "G" << number;
+    const std::string promise = text.substr(begin, text.find("\n## ", begin) - begin);
+    const std::string own = promise.substr(0, promise.find("\n### ", 1));
+    const size_t shown = own.find("\n- Shown by: ");
+    ASSERT_NE(shown, std::string::npos) << "G" << number;
+    EXPECT_NE(own.find("\n- Assumes"), std::string::npos) << "G" << number;
+    const std::vector<std::smatch> tests =
+        Matches(own, std::regex("`tests/(?:[a-z_]+/)*([a-z_0-9]+\\.cc)`"));
+    EXPECT_FALSE(tests.empty()) << "G" << number;
+    for (const std::smatch& test : tests) {
+      EXPECT_TRUE(is_built(test[1]))
+          << "G" << number << " is shown by " << test[1] << ", which nothing builds";
+    }
+  }
+  EXPECT_FALSE(is_built("no_such_test.cc"));
+}
+
+TEST(Docs, ModelDescribesItsConfigurations) {
+  std::set<std::string> checked;
+  const std::string check = Read(Root() / "docs/model/check");
+  for (const std::smatch& row : Matches(check, std::regex("\n([a-z_]+) *\\|[^|\n]*\\| *[0-9]+ "))) {
+    checked.insert(row[1]);
+  }
+  ASSERT_GT(checked.size(), 10u);
+  const std::string readme = Read(Root() / "docs/model/README.md");
+  const size_t begin = readme.find("\n## Configurations");
+  ASSERT_NE(begin, std::string::npos);
+  const std::string section = readme.substr(begin, readme.find("\n## ", begin + 1) - begin);
+  std::set<std::string> described;
+  for (const std::smatch& name : Matches(section, std::regex("`([a-z_]+)`"))) {
+    described.insert(name[1]);
+  }
+  EXPECT_EQ(described, checked);
+}
+
 // Absolute paths are those of an installed broker, of every Debian, or of a URL; none of the
 // machine that a document was written on.
 TEST(Docs, NoPathOfTheWritersMachine) {

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/server/config/fake_files.h"
@@ -323,10 +324,21 @@ TEST(SettingsTest, ConsoleRulesAreReportedInTheSchemasWords) {
   }
 }
 
+// At the bound, where the sums are as long as the leases.
 TEST(SettingsTest, ProtocolInequalitiesAreChecked) {
-  const std::string report = Report(With("protocol: {sent_lease: 16s}\n"));
-  EXPECT_TRUE(report.starts_with("broker.yaml:10: protocol: ")) << report;
-  EXPECT_NE(report.find("sent_lease"), std::string::npos) << report;
+  for (const auto& [section, rule] :
+       {std::pair<std::string, std::string>{
+            "{sent_lease: 16s}",
+            "response_timeout + commit_budget + clock_drift (16s) must be less than sent_lease"},
+        {"{response_timeout: 14s}", "must be less than sent_lease (20s)"},
+        {"{pre_send_lease: 4s}",
+         "connect_timeout + clock_drift (4s) must be less than pre_send_lease"},
+        {"{clock_drift: 3s}", "must be less than pre_send_lease (6s)"}}) {
+    const std::string report = Report(With("protocol: " + section + "\n"));
+    EXPECT_TRUE(report.starts_with("broker.yaml:10: protocol: ")) << report;
+    EXPECT_NE(report.find(rule), std::string::npos) << report;
+  }
+  EXPECT_EQ(Report(With("protocol: {sent_lease: 16001ms, pre_send_lease: 4001ms}\n")), "");
 }
 
 TEST(SettingsTest, ReportsProblemsOfAllKindsAtOnce) {
