@@ -6,7 +6,7 @@
  *   BROKERS   processes that refresh (2 or 3)       ATTEMPTS  leases that are asked for, in all
  *   STRICT    1: the provider rotates the refresh token with each use, the old one is dead at once
  *   FAILOVER  1: the replica may become the primary, once, at any moment
- *   OPERATOR  1: the grant is registered anew and revoked, once each, in any order
+ *   OPERATOR  1: the grant is registered anew and revoked, once each, in any order; 2: registered only
  *
  * What the proof may do without, or must not (each of these makes some configuration fail):
  *   FREEZE             a process may stand still between its last check and its first byte
@@ -420,7 +420,7 @@ failed: /* fail */
 
 #define WHERE (operator_behind -> REPLACED : PRIMARY)
 active proctype Operator() {
-  bit may_register = OPERATOR, may_revoke = OPERATOR;
+  bit may_register = (OPERATOR > 0), may_revoke = (OPERATOR == 1);
 end_idle:
   do
   :: atomic { may_register -> may_register = 0; goto registering }
