@@ -178,5 +178,52 @@ TEST_F(LimitsTest, ReportsTellTheStateOfAGrant) {
   EXPECT_FALSE(state_.FindGrant(9999, now_).has_value());
 }
 
+TEST_F(LimitsTest, RefreshTokensDoNotExpireByAge) {
+  const std::string refresh_token = NewRefreshToken();
+  Pass(10 * absl::Hours(24 * 365));
+  EXPECT_EQ(Refresh(refresh_token).outcome, "minted");
+}
+
+// A second user of us, and a second client: neither shares the limits of ana and 1000.APP.
+class SeparateLimitsTest : public LimitsTest {
+ protected:
+  SeparateLimitsTest() {
+    EXPECT_TRUE(state_.AddUser({"abe", "us", {{"org-abe", "Abe's", {}}}}).ok());
+  }
+  // The exchange of a new consent.
+  AccountsReply Consent(const std::string& user, const std::string& client_id,
+                        const std::string& secret) {
+    Parameters parameters = ConsentParameters();
+    parameters["sim_user"] = user;
+    parameters["client_id"] = client_id;
+    parameters["prompt"] = "consent";
+    Parameters exchange = ExchangeParameters(Code(parameters));
+    exchange["client_id"] = client_id;
+    exchange["client_secret"] = secret;
+    return Token(exchange);
+  }
+};
+
+TEST_F(SeparateLimitsTest, EvictionIsPerUserAndClient) {
+  Change([](Behaviour& behaviour) { behaviour.limits.refresh_tokens = 1; });
+  const std::string ana = NewRefreshToken();
+  EXPECT_EQ(Consent("abe", "1000.APP", "secret-us").outcome, "minted");
+  EXPECT_EQ(Consent("ana", "1000.USONLY", "secret-usonly").outcome, "minted");
+  EXPECT_EQ(Refresh(ana).outcome, "minted") << "another user or client pushed it out";
+  NewRefreshToken();
+  EXPECT_EQ(Refresh(ana).outcome, "invalid_code");
+}
+
+TEST_F(SeparateLimitsTest, RefreshTokensMadeAreCountedPerUserAndClient) {
+  Change([](Behaviour& behaviour) {
+    behaviour.limits.codes_per_window = 0;
+    behaviour.limits.refresh_tokens_per_window = 1;
+  });
+  EXPECT_EQ(Consent("ana", "1000.APP", "secret-us").outcome, "minted");
+  EXPECT_EQ(Consent("ana", "1000.APP", "secret-us").outcome, "throttled");
+  EXPECT_EQ(Consent("abe", "1000.APP", "secret-us").outcome, "minted");
+  EXPECT_EQ(Consent("ana", "1000.USONLY", "secret-usonly").outcome, "minted");
+}
+
 }  // namespace
 }  // namespace tokenbroker::zoho_simulator

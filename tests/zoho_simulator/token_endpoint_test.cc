@@ -55,6 +55,10 @@ TEST_F(TokenEndpointTest, ApiDomainFollowsDcAndEnvironment) {
   };
   EXPECT_EQ(api_domain("ana", "SANDBOX", "us", "secret-us"), "https://sandbox.zohoapis.com");
   EXPECT_EQ(api_domain("eva", "PRODUCTION", "eu", "secret-eu"), "https://www.zohoapis.eu");
+  SeedOptions developer;
+  developer.environment = Environment::kDeveloper;
+  const auto seeded = state_.SeedGrants("us", "1000.APP", 1, developer, now_).value();
+  EXPECT_EQ(Json(Refresh(seeded[0].refresh_token))["api_domain"], "https://developer.zohoapis.com");
   Change([](Behaviour& behaviour) { behaviour.api_domain = "http://127.0.0.1:1"; });
   EXPECT_EQ(api_domain("ana", "SANDBOX", "us", "secret-us"), "http://127.0.0.1:1");
 }
