@@ -26,6 +26,7 @@ bool ManualExecutor::Run(std::string_view lane, Task task) {
 }
 
 void ManualExecutor::RunAfter(absl::Duration delay, Task task) {
+  if (std::function<void()> what = std::exchange(within_run_after_, nullptr)) what();
   if (stopping_) return;
   const MonotonicTime when = now_ + std::max(delay, absl::ZeroDuration());
   timers_.emplace(std::pair(when, next_order_++), std::move(task));

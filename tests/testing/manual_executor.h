@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -53,6 +54,9 @@ class ManualExecutor final : public Executor {
   // Blocks the calling task, or the test, until `ready` or for `timeout` on this clock. `ready` is
   // called by other threads, one at a time, and must not call the executor.
   void BlockUntil(const std::function<bool()>& ready, absl::Duration timeout);
+
+  // Runs once, within the next RunAfter: what another thread may do at that point.
+  void WithinRunAfter(std::function<void()> what) { within_run_after_ = std::move(what); }
 
   // Wall and monotonic time move together.
   Clock clock();
@@ -103,6 +107,7 @@ class ManualExecutor final : public Executor {
   std::mt19937_64 random_;
   bool stopping_ = false;
   bool in_timer_ = false;
+  std::function<void()> within_run_after_;
   MonotonicTime now_ = absl::Hours(1000);
   uint64_t next_order_ = 1;
   std::map<std::string, Lane, std::less<>> lanes_;

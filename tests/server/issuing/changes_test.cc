@@ -383,5 +383,14 @@ TEST(Changes, TheResolverForgetsADeadGrant) {
   EXPECT_EQ(world.replica(1).Get(any)->token->key.oauth_client, "self");
 }
 
+TEST(Changes, ARevocationWhileTheNewTokenIsKeptIsNotOverlooked) {
+  World world;
+  world.Add({});
+  world.distance().WhenSent(
+      [&] { world.executor().WithinRunAfter([&] { (void)world.store().Revoke(Grant().key); }); });
+  EXPECT_EQ(Brief(world.Get()), "CONSENT_REQUIRED");
+  EXPECT_EQ(world.zoho().sends(), 1);
+}
+
 }  // namespace
 }  // namespace tokenbroker

@@ -203,5 +203,19 @@ TEST(RefreshAhead, RefreshInBackgroundLooksAtTheClock) {
   EXPECT_EQ(world.zoho().sends(), 1);
 }
 
+TEST(RefreshAhead, DoesNotWaitForAnotherReplica) {
+  World world({.replicas = 2});
+  world.Add({});
+  ASSERT_TRUE(world.replica(0).Get().ok());
+  ASSERT_TRUE(world.replica(1).Get().ok());
+  // Both find it due at the same time; one refreshes, and the other has better things to do.
+  world.distance().SetLatency(absl::Seconds(5));
+  ASSERT_TRUE(
+      world.executor().RunUntil([&] { return world.zoho().checks() == 2; }, absl::Hours(1)));
+  world.executor().RunUntilIdle();
+  EXPECT_EQ(world.replica(0).CountOutcome("busy") + world.replica(1).CountOutcome("busy"), 1);
+  EXPECT_EQ(world.zoho().sends(), 1) << "the second one is not answered yet";
+}
+
 }  // namespace
 }  // namespace tokenbroker

@@ -276,5 +276,21 @@ TEST(Refresher, CommitsAnOutdatedRefreshTokenAgain) {
   }
 }
 
+TEST(Refresher, LetsEveryRequestGoOnlyOnce) {
+  World world;
+  world.distance().CheckTwice();
+  world.Add({});
+  EXPECT_EQ(Brief(world.Get()), "REFRESHED at-1");
+  EXPECT_EQ(world.record().sends.size(), 1u);
+  // A registration has no lease that could say no.
+  EXPECT_TRUE(world.replica()
+                  .Register({.key = {"bolt", Environment::kProduction, "web"},
+                             .dc = "us",
+                             .credential = CodeCredential{.code = Secret("code")}})
+                  .ok());
+  ASSERT_EQ(world.distance().second_checks().size(), 2u);
+  for (const absl::Status& second : world.distance().second_checks()) EXPECT_FALSE(second.ok());
+}
+
 }  // namespace
 }  // namespace tokenbroker

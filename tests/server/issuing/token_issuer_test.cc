@@ -237,5 +237,18 @@ TEST(TokenIssuer, AnotherGrantsRecordIsNotTaken) {
   EXPECT_EQ(world.replica().issuer().cached(), 0u);
 }
 
+TEST(TokenIssuer, WhoJoinsALookThatNeededNoRefreshStillGetsTwoMinutes) {
+  World world;
+  world.Add({.scopes = {"A.b.READ"}, .lifetime = absl::Seconds(100)});
+  // Its flight reads the record and ends: what it lacks, no refresh brings.
+  const auto lacking = world.Start({.scopes = {"A.x.READ"}});
+  std::shared_ptr<Call> joined;
+  world.executor().WithinRunAfter([&] { joined = world.Start(); });
+  world.executor().RunUntilIdle();
+  EXPECT_EQ(Brief(lacking), "SCOPE_NOT_GRANTED");
+  ASSERT_NE(joined, nullptr);
+  EXPECT_EQ(Brief(joined), "REFRESHED at-1");
+}
+
 }  // namespace
 }  // namespace tokenbroker

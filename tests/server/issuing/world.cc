@@ -69,6 +69,7 @@ TokenResponse DistantAccountsServer::RequestToken(const TokenRequest& request,
     if (connect_ > absl::ZeroDuration()) executor_->Pause(connect_);
     absl::Status checked = before_send();
     if (!checked.ok()) return checked;
+    if (check_twice_) second_checks_.push_back(before_send());
     if (std::function<void()> hook = std::exchange(when_sent_, nullptr)) hook();
     max_in_flight_ = std::max(max_in_flight_, ++in_flight_[credential]);
     const absl::Duration latency = LatencyOf(request.dc.name);

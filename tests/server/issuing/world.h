@@ -44,6 +44,10 @@ class DistantAccountsServer final : public AccountsServer {
   void SetLatency(const std::string& dc, absl::Duration time) { latency_[dc] = time; }
   // Runs once, when the next request has left and before it is answered.
   void WhenSent(std::function<void()> what) { when_sent_ = std::move(what); }
+  // From now on every check before sending is made twice, as by a transport that is about to repeat
+  // the request; what the second ones said.
+  void CheckTwice() { check_twice_ = true; }
+  const std::vector<absl::Status>& second_checks() const { return second_checks_; }
   // The most requests in flight at once with one credential.
   int max_in_flight() const { return max_in_flight_; }
 
@@ -56,6 +60,8 @@ class DistantAccountsServer final : public AccountsServer {
   absl::Duration default_latency_;
   std::map<std::string, absl::Duration> latency_;
   std::function<void()> when_sent_;
+  bool check_twice_ = false;
+  std::vector<absl::Status> second_checks_;
   std::map<std::string, int> in_flight_;
   int max_in_flight_ = 0;
 };
