@@ -1,4 +1,5 @@
 // The RPCs about grants and orgs over the wire.
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,7 +19,7 @@ using testing::ScriptedReply;
 using ::testing::SizeIs;
 using ::testing::StartsWith;
 
-// --- GetAccessToken ------------------------------------------------------------------------------
+// --- RegisterGrant -------------------------------------------------------------------------------
 
 TEST_F(TokenServiceTest, RegistersACode) {
   v1::RegisterGrantRequest request;
@@ -154,6 +155,44 @@ TEST_F(TokenServiceTest, ListsOrgsPageByPage) {
     request.set_page_token(response.next_page_token());
   } while (!request.page_token().empty() && seen.size() < 10);
   EXPECT_THAT(seen, ElementsAre("org-0", "org-1", "org-2", "org-3", "org-4"));
+}
+
+TEST_F(TokenServiceTest, ListsPagesThatClientsAccept) {
+  // The largest grants that can be registered: all together more than a client takes by default.
+  constexpr size_t kClientsLimit = 4 * 1024 * 1024;
+  constexpr int kOrgs = 150;
+  RegisterRequest request;
+  request.info.dc = "eu";
+  for (int i = 0; i < 100; ++i) {
+    request.info.scopes.push_back(absl::StrCat("A.", std::string(250, 'b'), i));
+  }
+  for (int i = 0; i < 32; ++i) {
+    request.info.labels[absl::StrCat(std::string(60, 'k'), i)] = std::string(256, 'v');
+  }
+  request.refresh_token = Secret("refresh");
+  for (int i = 0; i < kOrgs; ++i) {
+    request.key = {absl::StrCat("org-", i), Environment::kProduction, "web"};
+    request.attempt_id = NewAttemptId();
+    ASSERT_TRUE(store_->Register(request).ok());
+  }
+  v1::ListOrgsRequest list;
+  list.set_page_size(1000);
+  std::set<std::string> seen;
+  size_t bytes = 0;
+  do {
+    v1::ListOrgsResponse response;
+    TestContext context;
+    const grpc::Status status = broker_->stub().ListOrgs(&context, list, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_LT(response.ByteSizeLong(), kClientsLimit);
+    bytes += response.ByteSizeLong();
+    for (const v1::Org& org : response.orgs()) {
+      EXPECT_TRUE(seen.insert(org.org_id()).second) << org.org_id() << " twice";
+    }
+    list.set_page_token(response.next_page_token());
+  } while (!list.page_token().empty());
+  EXPECT_THAT(seen, SizeIs(kOrgs));
+  EXPECT_GT(bytes, kClientsLimit) << "the test proves nothing";
 }
 
 TEST_F(TokenServiceTest, ListsOrgsThatPassTheFilter) {
