@@ -66,11 +66,13 @@ class Degraded : public ::testing::Test {
     EXPECT_EQ(Sends(), 1);
   }
 
-  // What a caller gets who cannot use the old token.
+  // What a caller gets who cannot use the old token: always with the time to wait.
   CallError ErrorOfPickyCaller() {
     const Broker::Token answer = broker_->GetAccessToken(
         "acme", [](auto& request) { request.mutable_min_lifetime()->set_seconds(3000); });
-    return Explain(answer.status);
+    CallError error = Explain(answer.status);
+    EXPECT_GT(error.retry_delay_seconds, 0) << error.reason;
+    return error;
   }
 
   World world_{Options()};

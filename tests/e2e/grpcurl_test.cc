@@ -57,6 +57,15 @@ TEST_F(Grpcurl, ListsAndDescribesEverything) {
   for (const char* rpc : {"GetAccessToken", "RegisterGrant", "ListOrgs", "GetOrg", "RevokeGrant",
                           "CreateAuthorizationUrl"}) {
     EXPECT_TRUE(absl::StrContains(rpcs.out, rpc)) << rpcs.out;
+    // The RPC, what goes in and what comes out.
+    for (const char* suffix : {"", "Request", "Response"}) {
+      const std::string symbol =
+          absl::StrCat("tokenbroker.v1.", *suffix == '\0' ? "TokenService." : "", rpc, suffix);
+      const ChildProcess::Result described = Run({broker_->grpc_address(), "describe", symbol});
+      EXPECT_EQ(described.exit_code, 0) << symbol << ": " << described.err;
+      EXPECT_TRUE(absl::StrContains(described.out, *suffix == '\0' ? "rpc " : "message "))
+          << described.out;
+    }
   }
 }
 
