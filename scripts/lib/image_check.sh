@@ -98,11 +98,11 @@ YAML
   call "$grpc" grpc.health.v1.Health/Check | grep -q '"SERVING"' || image_check_fail "health is not SERVING"
   curl --silent --fail --noproxy '*' "http://$ops/readyz" >/dev/null || image_check_fail "/readyz refuses"
   curl --silent --fail --noproxy '*' "http://$ops/livez" >/dev/null || image_check_fail "/livez refuses"
-  call -d "{\"orgId\":\"acme\",\"oauthClient\":\"own\",\"dc\":\"eu\",\"authorizationCode\":{\"code\":\"$code\"}}" \
+  call -d "{\"org_id\":\"acme\",\"oauth_client\":\"own\",\"dc\":\"eu\",\"authorization_code\":{\"code\":\"$code\"}}" \
     "$grpc" tokenbroker.v1.TokenService/RegisterGrant >/dev/null 2>>"$work/grpcurl.log" ||
     image_check_fail "RegisterGrant fails"
-  call -d '{"orgId":"acme"}' "$grpc" tokenbroker.v1.TokenService/GetAccessToken 2>>"$work/grpcurl.log" |
-    jq -e '.accessToken != "" and .dc == "eu"' >/dev/null || image_check_fail "no token"
+  call -d '{"org_id":"acme"}' "$grpc" tokenbroker.v1.TokenService/GetAccessToken 2>>"$work/grpcurl.log" |
+    jq -e '(.access_token | startswith("1000.")) and .dc == "eu"' >/dev/null || image_check_fail "no token"
 
   # SIGTERM to the process, as the kubelet sends it: it has to end by itself and with status 0.
   local status=0
