@@ -256,6 +256,21 @@ notes redis | grep -q 'WARNING' && fail "NOTES.txt warns without need"
 notes redis-two-clients | grep -q 'dns:///broker-token-broker-headless.tokens.svc:9443' ||
   fail "NOTES.txt names another address than the headless Service's"
 
+# Who follows the README with the values that it recommends has every Secret, with every key.
+looked_at=0
+readme_secrets=$(sed -n 's/^kubectl create secret generic \([^ ]*\) --from-file=\([^= ]*\)=.*/\1 \2/p' "$chart/README.md")
+while read -r mount secret; do
+  while read -r file; do
+    looked_at=$((looked_at + 1))
+    grep -qxF "$secret ${file##*/}" <<<"$readme_secrets" ||
+      fail "README.md does not make the key ${file##*/} of the Secret $secret"
+  done < <(jq -r --arg mount "$mount/" '.. | strings | select(startswith($mount))' "$work/sqlite-config.json")
+done < <(jq -r '.[] | select(.kind == "Deployment") | .spec.template.spec
+  | (.volumes | map({(.name): .secret.secretName}) | add) as $secrets
+  | .containers[0].volumeMounts[] | select($secrets[.name]) | "\(.mountPath) \($secrets[.name])"' \
+  "$work/sqlite.json")
+((looked_at >= 2)) || fail "the README's Secrets were not looked at"
+
 helm package "$chart" --destination "$work" >/dev/null || fail "helm package"
 tar -tzf "$work"/token-broker-*.tgz | grep -q '/ci/' && fail "the package has the test scenarios in it"
 
