@@ -1,5 +1,8 @@
 // The sections that concern the process itself: listeners, issuing, protocol, log.
+#include <algorithm>
+#include <limits>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -7,6 +10,10 @@
 
 namespace tokenbroker {
 namespace {
+
+// What Zoho allows a refresh token (facts, section 5).
+constexpr int64_t kZohoSends = 10;
+constexpr absl::Duration kZohoWindow = absl::Minutes(10);
 
 // Adds a problem unless `address` can be listened on.
 std::optional<HostPort> CheckListen(LoadContext& context, const std::string& path,
@@ -40,6 +47,16 @@ std::optional<TlsSettings> LoadTls(LoadContext& context) {
     }
   }
   return settings;
+}
+
+// The most sends that `budget` lets into any `span`.
+int64_t SendsWithin(absl::Duration span, const std::vector<ProtocolLimits::Window>& budget) {
+  int64_t most = std::numeric_limits<int64_t>::max();
+  for (const ProtocolLimits::Window& window : budget) {
+    const absl::Duration windows = absl::Ceil(span, window.length);
+    most = std::min(most, window.sends * (windows / window.length));
+  }
+  return most;
 }
 
 }  // namespace
@@ -162,6 +179,18 @@ ProtocolLimits LoadProtocol(LoadContext& context) {
   if (!context.problems.Has("protocol")) {
     if (const absl::Status status = limits.Validate(); !status.ok()) {
       context.Refuse("protocol", std::string(status.message()));
+    }
+  }
+  const auto& accepted = protocol.accept_risks();
+  if (std::find(accepted.begin(), accepted.end(),
+                config::v1::PROTOCOL_RISK_BUDGET_ABOVE_ZOHO_LIMIT) == accepted.end() &&
+      !context.problems.Has("protocol")) {
+    if (const int64_t sends = SendsWithin(kZohoWindow, limits.budget); sends > kZohoSends) {
+      context.Refuse("protocol.budget",
+                     absl::StrCat("allows ", sends, " sends in ", absl::FormatDuration(kZohoWindow),
+                                  ", and Zoho ", kZohoSends,
+                                  "; that must be accepted by name: protocol.accept_risks: "
+                                  "[BUDGET_ABOVE_ZOHO_LIMIT]"));
     }
   }
   return limits;

@@ -40,14 +40,14 @@ char ProcessState(pid_t pid) {
 }  // namespace
 
 std::string ScaledConfig(const Scale& scale) {
-  return absl::StrCat("issuing:\n  unheard_recheck: ", Ms(scale.unheard_recheck),
-                      "\nprotocol:\n  connect_timeout: ", Ms(scale.connect_timeout),
-                      "\n  pre_send_lease: ", Ms(scale.pre_send_lease),
-                      "\n  response_timeout: ", Ms(scale.response_timeout),
-                      "\n  commit_budget: ", Ms(scale.commit_budget),
-                      "\n  sent_lease: ", Ms(scale.sent_lease),
-                      "\n  clock_drift: 100ms\n  failure_backoff: ", scale.failure_backoff,
-                      "\n  budget: ", scale.budget, "\n");
+  return absl::StrCat(
+      "issuing:\n  unheard_recheck: ", Ms(scale.unheard_recheck),
+      "\nprotocol:\n  connect_timeout: ", Ms(scale.connect_timeout),
+      "\n  pre_send_lease: ", Ms(scale.pre_send_lease),
+      "\n  response_timeout: ", Ms(scale.response_timeout),
+      "\n  commit_budget: ", Ms(scale.commit_budget), "\n  sent_lease: ", Ms(scale.sent_lease),
+      "\n  clock_drift: 100ms\n  failure_backoff: ", scale.failure_backoff,
+      "\n  budget: ", scale.budget, "\n  accept_risks: [BUDGET_ABOVE_ZOHO_LIMIT]\n");
 }
 
 World::Options RedisWorld(const Scale& scale) {
