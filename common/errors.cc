@@ -220,7 +220,7 @@ absl::Status RefreshTokenMissingError() {
 
 absl::Status MintBudgetExhaustedError(absl::Duration retry_after) {
   return Make(absl::StatusCode::kResourceExhausted,
-              "this grant's budget of refreshes is used up for now",
+              "this grant's budget of refreshes and registrations is used up for now",
               {.reason = "MINT_BUDGET_EXHAUSTED", .retry_after = retry_after});
 }
 

@@ -93,7 +93,8 @@ absl::Status RefreshTokenMissingError();
 
 // --- Limits ---
 
-// RESOURCE_EXHAUSTED, MINT_BUDGET_EXHAUSTED: the grant's own budget of refreshes is used up.
+// RESOURCE_EXHAUSTED, MINT_BUDGET_EXHAUSTED: the grant's own budget of refreshes and
+// registrations is used up.
 absl::Status MintBudgetExhaustedError(absl::Duration retry_after);
 // RESOURCE_EXHAUSTED, ZOHO_THROTTLED: Zoho throttles this grant.
 absl::Status ZohoThrottledError(absl::Duration retry_after);

@@ -19,6 +19,9 @@ enum class GrantState : uint8_t {
   kActive = 1,        // tokens can be had
   kNeedsConsent = 2,  // Zoho no longer honours the refresh token
   kRevoked = 3,  // revoked through the broker; the record stays, so that nothing old comes back
+  // No grant yet, only the lease and the journal of registrations that have not succeeded. Nobody
+  // but a registration sees it, and it goes away by itself (ProtocolLimits::ReservedLife).
+  kReserved = 4,
 };
 
 enum class GrantType : uint8_t {
@@ -43,6 +46,8 @@ enum class FailureKind : uint8_t {
   kClientRejected = 6,  // the operator's configuration; backs off
   kDoubtedInvalid = 7,  // invalid_code after an ambiguous attempt: cools down once, then believed
   kNeedsConsent = 8,    // invalid_code, believed
+  // Sent with a credential that is not the grant's: counted, and says nothing about the grant.
+  kOtherCredential = 9,
 };
 
 // What registering sets and refreshing leaves alone.
@@ -78,6 +83,9 @@ struct GrantRecord {
   absl::Time lease_end = absl::InfinitePast();
 
   absl::Time not_before = absl::InfinitePast();  // no acquire before
+  // Zoho throttles: nothing is sent before. It is not the grant's own: successes, registrations and
+  // revocations leave it.
+  absl::Time throttled_until = absl::InfinitePast();
   FailureKind last_failure = FailureKind::kNone;
   std::string last_error;  // Zoho's code or the transport's; never a secret; at most 200 bytes
   absl::Time last_failure_time = absl::InfinitePast();
@@ -88,6 +96,7 @@ struct GrantRecord {
 
   std::string last_commit_attempt;    // makes commit idempotent
   std::string last_register_attempt;  // makes register idempotent
+  std::string last_counted_attempt;   // makes count_send idempotent
   absl::Time created = absl::InfinitePast();
   absl::Time updated = absl::InfinitePast();
 

@@ -33,6 +33,10 @@ absl::StatusOr<MarkSentOutcome> ObservedTokenStore::MarkSent(const MarkSentReque
   return Observe("mark_sent", [&] { return store_->MarkSent(request); });
 }
 
+absl::StatusOr<CountSendResult> ObservedTokenStore::CountSend(const CountSendRequest& request) {
+  return Observe("count_send", [&] { return store_->CountSend(request); });
+}
+
 absl::StatusOr<CommitResult> ObservedTokenStore::Commit(const CommitRequest& request) {
   return Observe("commit", [&] { return store_->Commit(request); });
 }

@@ -1,6 +1,7 @@
 #include "storage/protocol.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -15,7 +16,8 @@ void ClearLease(GrantRecord& record) {
   record.lease_end = absl::InfinitePast();
 }
 
-// After a success, a registration or a revocation: what failed before says nothing any more.
+// After a success, a registration or a revocation: what failed before says nothing any more. That
+// Zoho throttles does.
 void ClearFailures(GrantRecord& record) {
   record.not_before = absl::InfinitePast();
   record.last_failure = FailureKind::kNone;
@@ -70,12 +72,32 @@ void TrimJournal(const ProtocolLimits& limits, GrantRecord& record, absl::Time n
   if (sends.size() > useful) sends.erase(sends.begin(), sends.end() - useful);
 }
 
-absl::Duration CooldownWait(const ProtocolLimits& limits, const GrantRecord& record,
-                            absl::Time now) {
-  const absl::Duration wait = record.not_before - now;
+// Takes the send of the attempt that has the lease out of the journal. A code may have been counted
+// since, so it need not be the newest.
+void TakeBackSend(const ProtocolLimits& limits, GrantRecord& record) {
+  const auto sent =
+      std::find(record.sends.rbegin(), record.sends.rend(), record.lease_end - limits.sent_lease);
+  if (sent != record.sends.rend()) record.sends.erase(std::next(sent).base());
+}
+
+absl::Duration WaitUntil(const ProtocolLimits& limits, absl::Time end, absl::Time now) {
+  const absl::Duration wait = end - now;
   // Too far away to be one of ours: a damaged record or a clock that jumped.
   if (wait > limits.MaxCooldown()) return absl::ZeroDuration();
   return std::max(wait, absl::ZeroDuration());
+}
+
+absl::Duration CooldownWait(const ProtocolLimits& limits, const GrantRecord& record,
+                            absl::Time now) {
+  return std::max(WaitUntil(limits, record.not_before, now), ThrottleWait(limits, record, now));
+}
+
+// The record of a grant that is not there, for a registration that is about to send.
+void Reserve(std::optional<GrantRecord>& record, const GrantKey& key) {
+  if (record) return;
+  record.emplace();
+  record->key = key;
+  record->state = GrantState::kReserved;
 }
 
 absl::Duration Backoff(const ProtocolLimits& limits, int32_t failures) {
@@ -83,21 +105,15 @@ absl::Duration Backoff(const ProtocolLimits& limits, int32_t failures) {
   return steps[std::min(static_cast<size_t>(failures), steps.size()) - 1];
 }
 
-}  // namespace
-
-absl::Time ToMilliseconds(absl::Time time) {
-  return absl::FromUnixMillis(absl::ToUnixMillis(time));
-}
-
-absl::Duration BudgetWait(const ProtocolLimits& limits, const GrantRecord& record, Purpose purpose,
-                          absl::Time now) {
+// How long until every window has room for one more send besides those in `sends`.
+absl::Duration RoomWait(const ProtocolLimits& limits, const std::vector<absl::Time>& sends,
+                        int reserve, absl::Time now) {
   absl::Duration wait;
   for (const ProtocolLimits::Window& window : limits.budget) {
     std::vector<absl::Time> counted;
-    for (absl::Time sent : record.sends) {
+    for (absl::Time sent : sends) {
       if (Counts(sent, window.length, now)) counted.push_back(sent);
     }
-    const int reserve = purpose == Purpose::kBackground ? limits.background_reserve : 0;
     const size_t allowed = static_cast<size_t>(std::max(1, window.sends - reserve));
     if (counted.size() < allowed) continue;
     // There is room once so many have left the window that `allowed` - 1 remain.
@@ -106,33 +122,65 @@ absl::Duration BudgetWait(const ProtocolLimits& limits, const GrantRecord& recor
   return wait;
 }
 
+}  // namespace
+
+bool IsGrant(const std::optional<GrantRecord>& record) {
+  return record && record->state != GrantState::kReserved;
+}
+
+absl::Duration ThrottleWait(const ProtocolLimits& limits, const GrantRecord& record,
+                            absl::Time now) {
+  return WaitUntil(limits, record.throttled_until, now);
+}
+
+absl::Time ToMilliseconds(absl::Time time) {
+  return absl::FromUnixMillis(absl::ToUnixMillis(time));
+}
+
+absl::Duration BudgetWait(const ProtocolLimits& limits, const GrantRecord& record, Purpose purpose,
+                          absl::Time now) {
+  const int reserve = purpose == Purpose::kBackground ? limits.background_reserve : 0;
+  return RoomWait(limits, record.sends, reserve, now);
+}
+
 bool LeaseIsLive(const ProtocolLimits& limits, const GrantRecord& record, absl::Time now) {
   const absl::Duration rest = record.lease_end - now;
   return record.phase != LeasePhase::kNone && rest > absl::ZeroDuration() &&
          rest <= limits.MaxLease();
 }
 
-Applied<AcquireResult> ApplyAcquire(const ProtocolLimits& limits, GrantRecord& record,
+Applied<AcquireResult> ApplyAcquire(const ProtocolLimits& limits,
+                                    std::optional<GrantRecord>& stored,
                                     const AcquireRequest& request, absl::Time now) {
   using Outcome = AcquireResult::Outcome;
   now = ToMilliseconds(now);
-  record.store_now = now;
   Applied<AcquireResult> applied;
   AcquireResult& result = applied.result;
 
-  if (record.state == GrantState::kRevoked) {
-    result.outcome = Outcome::kRevoked;
+  const bool registers = request.purpose == Purpose::kRegistration;
+  if (registers) {
+    Reserve(stored, request.key);
+  } else if (!IsGrant(stored)) {
     return applied;
   }
-  // Somebody else has refreshed since the caller looked: a second refresh would only spend budget.
-  // Before needs consent: a caller that holds an older token gets the newer one while it lives.
-  if (record.generation > request.seen_generation) {
-    result.outcome = Outcome::kFresh;
-    return applied;
-  }
-  if (record.state == GrantState::kNeedsConsent) {
-    result.outcome = Outcome::kNeedsConsent;
-    return applied;
+  GrantRecord& record = *stored;
+  record.store_now = now;
+  if (!registers) {
+    if (record.state == GrantState::kRevoked) {
+      result.outcome = Outcome::kRevoked;
+      return applied;
+    }
+    // Somebody else has refreshed since the caller looked: a second refresh would only spend
+    // budget. Before needs consent: a caller that holds an older token gets the newer one while it
+    // lives.
+    if (record.generation > request.seen_generation) {
+      result.outcome = Outcome::kFresh;
+      return applied;
+    }
+    if (record.state == GrantState::kNeedsConsent) {
+      result.outcome = Outcome::kNeedsConsent;
+      return applied;
+    }
   }
   if (LeaseIsLive(limits, record, now)) {
     if (record.lease_owner != request.attempt_id) {
@@ -165,6 +213,7 @@ Applied<AcquireResult> ApplyAcquire(const ProtocolLimits& limits, GrantRecord& r
   record.phase = LeasePhase::kHeld;
   record.lease_owner = request.attempt_id;
   record.lease_end = ToMilliseconds(now + limits.pre_send_lease);
+  if (record.state == GrantState::kReserved) record.updated = now;
   result.outcome = Outcome::kGranted;
   result.epoch = record.epoch;
   result.previous_ambiguous = record.ambiguous;
@@ -184,6 +233,8 @@ Applied<MarkSentOutcome> ApplyMarkSent(const ProtocolLimits& limits, GrantRecord
   // Given back, or run out: whoever comes next may take it at any moment. Not safe to send any
   // more.
   if (!LeaseIsLive(limits, record, now)) return {MarkSentOutcome::kLost};
+  // Said of a code since the lease was granted.
+  if (ThrottleWait(limits, record, now) > absl::ZeroDuration()) return {MarkSentOutcome::kLost};
 
   // Counted before it is sent: a crash between the two costs a send, never Zoho's limit.
   record.sends.push_back(now);
@@ -193,12 +244,51 @@ Applied<MarkSentOutcome> ApplyMarkSent(const ProtocolLimits& limits, GrantRecord
   return {.result = MarkSentOutcome::kMarked, .changed = true};
 }
 
+Applied<CountSendResult> ApplyCountSend(const ProtocolLimits& limits,
+                                        std::optional<GrantRecord>& stored,
+                                        const CountSendRequest& request, absl::Time now) {
+  using Outcome = CountSendResult::Outcome;
+  now = ToMilliseconds(now);
+  Applied<CountSendResult> applied;
+  CountSendResult& result = applied.result;
+
+  Reserve(stored, request.key);
+  GrantRecord& record = *stored;
+  record.store_now = now;
+  if (record.last_counted_attempt == request.attempt_id) {
+    result.outcome = Outcome::kCounted;
+    return applied;
+  }
+  // Not the grant's own cooldown: what Zoho thinks of its refresh token says nothing about a code.
+  result.wait = ThrottleWait(limits, record, now);
+  if (result.wait > absl::ZeroDuration()) {
+    result.outcome = Outcome::kThrottled;
+    return applied;
+  }
+  std::vector<absl::Time> sends = record.sends;
+  // Whoever holds the lease had its place in the budget when it was granted.
+  if (record.phase == LeasePhase::kHeld && LeaseIsLive(limits, record, now)) sends.push_back(now);
+  result.wait = RoomWait(limits, sends, /*reserve=*/0, now);
+  if (result.wait > absl::ZeroDuration()) {
+    result.outcome = Outcome::kBudget;
+    return applied;
+  }
+  record.sends.push_back(now);
+  TrimJournal(limits, record, now);
+  record.last_counted_attempt = request.attempt_id;
+  if (record.state == GrantState::kReserved) record.updated = now;
+  result.outcome = Outcome::kCounted;
+  applied.changed = true;
+  return applied;
+}
+
 Applied<CommitResult> ApplyCommit(GrantRecord& record, const CommitRequest& request,
                                   absl::Time now) {
   using Outcome = CommitResult::Outcome;
   now = ToMilliseconds(now);
   record.store_now = now;
   Applied<CommitResult> applied;
+  if (record.state == GrantState::kReserved) return applied;
 
   // Before all else: whatever has happened since, these tokens were stored.
   if (record.last_commit_attempt == request.attempt_id) {
@@ -246,37 +336,44 @@ Applied<FailResult> ApplyFail(const ProtocolLimits& limits, GrantRecord& record,
   record.store_now = now;
   Applied<FailResult> applied;
 
+  // Of a send without a lease. Zoho says it of us, not of a credential: it binds whoever sends
+  // next.
+  const bool counted_send = request.epoch == 0;
+  if (counted_send && request.kind != FailureKind::kThrottled) return applied;
+
   // Each of the three matters. Another owner: that attempt's fate is not ours to tell. Another
   // epoch: this one's lease had run out in between. Another generation: a late success or a
   // registration has made the grant live, and an invalid_code for the old refresh token must not
   // kill it.
-  if (record.lease_owner != request.attempt_id || record.epoch != request.epoch ||
-      record.generation != request.generation || request.attempt_id.empty()) {
+  if (!counted_send && (record.lease_owner != request.attempt_id || record.epoch != request.epoch ||
+                        record.generation != request.generation || request.attempt_id.empty())) {
     return applied;
   }
   applied.result.outcome = Outcome::kRecorded;
   // Only a recorded failure leaves an owner without a lease: the answer to it was lost.
-  if (record.phase == LeasePhase::kNone) {
+  if (!counted_send && record.phase == LeasePhase::kNone) {
     applied.result.wait = CooldownWait(limits, record, now);
     return applied;
   }
 
-  record.last_failure = request.kind;
-  record.last_error = KeptError(request.error);
-  record.last_failure_time = now;
   record.updated = now;
+  if (request.kind != FailureKind::kOtherCredential) {
+    record.last_failure = request.kind;
+    record.last_error = KeptError(request.error);
+    record.last_failure_time = now;
+  }
   if (request.kind == FailureKind::kNotSent) {
-    // The newest entry is this attempt's: nobody else could mark a send under its lease.
-    if (record.phase == LeasePhase::kSent && !record.sends.empty()) record.sends.pop_back();
-  } else {
+    if (record.phase == LeasePhase::kSent) TakeBackSend(limits, record);
+  } else if (request.kind != FailureKind::kOtherCredential) {
     constexpr int32_t kManyFailures = 1'000'000;  // far past the last step, far from overflow
     record.consecutive_failures = std::min(record.consecutive_failures + 1, kManyFailures);
     switch (request.kind) {
       case FailureKind::kThrottled:
-        record.not_before = ToMilliseconds(now + limits.throttle_cooldown);
+        record.throttled_until = ToMilliseconds(now + limits.throttle_cooldown);
         break;
       case FailureKind::kNeedsConsent:
-        record.state = GrantState::kNeedsConsent;
+        // A revoked grant stays revoked, whatever Zoho says of the token that it had.
+        if (record.state == GrantState::kActive) record.state = GrantState::kNeedsConsent;
         record.ambiguous = false;
         break;
       default:
@@ -286,16 +383,17 @@ Applied<FailResult> ApplyFail(const ProtocolLimits& limits, GrantRecord& record,
         if (request.kind == FailureKind::kDoubtedInvalid) record.ambiguous = false;
     }
   }
-  record.phase = LeasePhase::kNone;
-  record.lease_end = absl::InfinitePast();
+  if (!counted_send) {
+    record.phase = LeasePhase::kNone;
+    record.lease_end = absl::InfinitePast();
+  }
   applied.result.wait = CooldownWait(limits, record, now);
   applied.changed = true;
-  applied.publish = true;
+  applied.publish = record.state != GrantState::kReserved;
   return applied;
 }
 
-Applied<RegisterResult> ApplyRegister(const ProtocolLimits& limits,
-                                      std::optional<GrantRecord>& stored,
+Applied<RegisterResult> ApplyRegister(std::optional<GrantRecord>& stored,
                                       const RegisterRequest& request, absl::Time now) {
   using Outcome = RegisterResult::Outcome;
   now = ToMilliseconds(now);
@@ -307,12 +405,9 @@ Applied<RegisterResult> ApplyRegister(const ProtocolLimits& limits,
     applied.result.outcome = Outcome::kDuplicate;
     return applied;
   }
-  applied.result.outcome = stored ? Outcome::kReplaced : Outcome::kCreated;
-  if (!stored) {
-    stored.emplace();
-    stored->key = request.key;
-    stored->created = now;
-  }
+  applied.result.outcome = IsGrant(stored) ? Outcome::kReplaced : Outcome::kCreated;
+  Reserve(stored, request.key);
+  if (stored->state == GrantState::kReserved) stored->created = now;
   GrantRecord& record = *stored;
   record.store_now = now;
   SupersedeEverything(record, now);
@@ -324,11 +419,7 @@ Applied<RegisterResult> ApplyRegister(const ProtocolLimits& limits,
   record.access_expiry = absl::InfinitePast();
   record.api_domain.clear();
   if (request.tokens) StoreAccessToken(record, *request.tokens, now);
-  // Zoho counts by user and client, not by our registrations: the journal lives on.
-  TrimJournal(limits, record, now);
-  record.sends.insert(record.sends.end(), static_cast<size_t>(std::clamp(request.sends, 0, 1000)),
-                      now);
-  TrimJournal(limits, record, now);
+  // The journal lives on: Zoho counts by user and client, not by our registrations.
   record.last_register_attempt = request.attempt_id;
   applied.changed = true;
   applied.publish = true;
@@ -340,6 +431,7 @@ Applied<RevokeResult> ApplyRevoke(GrantRecord& record, absl::Time now) {
   now = ToMilliseconds(now);
   record.store_now = now;
   Applied<RevokeResult> applied;
+  if (record.state == GrantState::kReserved) return applied;
   if (record.state == GrantState::kRevoked) {
     applied.result.outcome = Outcome::kAlreadyRevoked;
     return applied;

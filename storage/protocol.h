@@ -30,9 +30,18 @@ struct Applied {
   bool publish = false;  // listeners are to be told
 };
 
-// A missing record is the backend's to answer: kNotFound, kLost, kStale.
-Applied<AcquireResult> ApplyAcquire(const ProtocolLimits& limits, GrantRecord& record,
+// These make records: nullopt means there is none. Register always leaves one, and so does
+// CountSend; Acquire does for registrations.
+Applied<AcquireResult> ApplyAcquire(const ProtocolLimits& limits,
+                                    std::optional<GrantRecord>& record,
                                     const AcquireRequest& request, absl::Time now);
+Applied<CountSendResult> ApplyCountSend(const ProtocolLimits& limits,
+                                        std::optional<GrantRecord>& record,
+                                        const CountSendRequest& request, absl::Time now);
+Applied<RegisterResult> ApplyRegister(std::optional<GrantRecord>& record,
+                                      const RegisterRequest& request, absl::Time now);
+
+// To the others a missing record is the backend's to answer: kNotFound, kLost, kStale.
 Applied<MarkSentOutcome> ApplyMarkSent(const ProtocolLimits& limits, GrantRecord& record,
                                        const MarkSentRequest& request, absl::Time now);
 Applied<CommitResult> ApplyCommit(GrantRecord& record, const CommitRequest& request,
@@ -43,11 +52,8 @@ Applied<RevokeResult> ApplyRevoke(GrantRecord& record, absl::Time now);
 // `changed` is the result.
 bool ApplyForgetTokens(GrantRecord& record, int64_t generation);
 
-// Registering is the one operation that makes records: nullopt means there is none, and on return
-// there always is one.
-Applied<RegisterResult> ApplyRegister(const ProtocolLimits& limits,
-                                      std::optional<GrantRecord>& record,
-                                      const RegisterRequest& request, absl::Time now);
+// Whether anybody but a registration may see it.
+bool IsGrant(const std::optional<GrantRecord>& record);
 
 // A lease that still binds others.
 bool LeaseIsLive(const ProtocolLimits& limits, const GrantRecord& record, absl::Time now);
@@ -55,6 +61,10 @@ bool LeaseIsLive(const ProtocolLimits& limits, const GrantRecord& record, absl::
 // How long until every budget window has room for one more send; zero: it has now.
 absl::Duration BudgetWait(const ProtocolLimits& limits, const GrantRecord& record, Purpose purpose,
                           absl::Time now);
+
+// How long Zoho goes on throttling; zero: it does not.
+absl::Duration ThrottleWait(const ProtocolLimits& limits, const GrantRecord& record,
+                            absl::Time now);
 
 // What the record keeps of an error's text: at most 200 bytes, never half of a UTF-8 character.
 std::string KeptError(std::string_view error);

@@ -46,6 +46,13 @@ struct ProtocolLimits {
     return 2 * longest;
   }
 
+  // How long a reserved record is kept after it was last asked for: until nothing in it counts.
+  absl::Duration ReservedLife() const {
+    absl::Duration longest;
+    for (const Window& window : budget) longest = std::max(longest, window.length);
+    return longest + MaxCooldown() + MaxLease();
+  }
+
   // INVALID_ARGUMENT naming every inequality that does not hold.
   absl::Status Validate() const;
 };

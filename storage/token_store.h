@@ -35,12 +35,16 @@ namespace tokenbroker {
 enum class Purpose : uint8_t {
   kCaller,      // somebody waits for the token
   kBackground,  // refresh ahead; never spends the last send of a budget window
+  // A credential is proven before it is registered: also where the grant is revoked, needs consent,
+  // or is not there yet (then a reserved record is made), and whatever its generation.
+  kRegistration,
 };
 
 struct AcquireRequest {
   GrantKey key;
   std::string attempt_id;
   // The generation that was not good enough. A record beyond it is an answer, not a reason to send.
+  // Not looked at for kRegistration.
   int64_t seen_generation = 0;
   Purpose purpose = Purpose::kCaller;
 };
@@ -54,7 +58,7 @@ struct AcquireResult {
     kBudget,    // the budget allows the next send in `wait`
     kNeedsConsent,  // the grant is dead until somebody consents again
     kRevoked,
-    kNotFound,
+    kNotFound,  // these three and kFresh: never for kRegistration
   };
   Outcome outcome = Outcome::kNotFound;
   // Of the lease, kGranted only; `MarkSent` and `Fail` want it back.
@@ -79,6 +83,26 @@ enum class MarkSentOutcome : uint8_t {
   kMarked,  // journalled, counted, phase kSent, `sent_lease` long, acknowledged by replicas: send
   kLost,    // the lease is no longer ours: do not send
   kAlreadySent,  // this attempt was marked before: never send twice
+};
+
+// --- count_send: a send that cannot wait for a lease
+// ------------------------------------------------
+
+// An authorization code lives for a minute, and yields a refresh token of its own: its exchange
+// disturbs nobody's, but Zoho counts it.
+struct CountSendRequest {
+  GrantKey key;
+  std::string attempt_id;  // one per send
+};
+
+struct CountSendResult {
+  enum class Outcome : uint8_t {
+    kCounted,    // journalled, acknowledged by replicas: send. It stays counted if it is not sent
+    kThrottled,  // Zoho throttles, for `wait` more: do not send
+    kBudget,     // the budget allows the next send in `wait`
+  };
+  Outcome outcome = Outcome::kBudget;
+  absl::Duration wait;
 };
 
 // --- commit
@@ -118,6 +142,8 @@ struct CommitResult {
 struct FailRequest {
   GrantKey key;
   std::string attempt_id;
+  // 0: of a send that CountSend counted. Without a lease only kThrottled is recorded, which says
+  // nothing of a credential; owner and generation are not compared.
   int64_t epoch = 0;
   int64_t generation = 0;
   FailureKind kind = FailureKind::kTransient;  // not kNone
@@ -142,7 +168,6 @@ struct RegisterRequest {
   GrantInfo info;
   Secret refresh_token;                // empty for client credentials
   std::optional<MintedTokens> tokens;  // of the code's exchange; its refresh_token is not looked at
-  int sends = 0;  // upstream requests already made for these tokens; they count in the budget
 };
 
 struct RegisterResult {
@@ -168,13 +193,16 @@ struct GrantPage {
   std::string next;
 };
 
-// A record changed: committed, failed, registered or revoked, here or in another replica.
+// A record changed: committed, failed, registered or revoked, here or in another replica. Reserved
+// records change without one.
 struct ChangeEvent {
   GrantKey key;
   int64_t generation = 0;  // after the change
   GrantState state = GrantState::kActive;
 };
 
+// To all but Acquire (kRegistration), CountSend, MarkSent, Fail and Register a reserved record is
+// none: Load and Revoke say NOT_FOUND, ListPage leaves it out.
 class TokenStore {
  public:
   using ChangeListener = std::function<void(const ChangeEvent&)>;
@@ -184,13 +212,19 @@ class TokenStore {
   // NOT_FOUND ORG_NOT_FOUND.
   virtual absl::StatusOr<GrantRecord> Load(const GrantKey& key) = 0;
 
-  // Decides in this order: not found, revoked, fresh, needs consent, busy (unless the lease is this
-  // attempt's: granted again), cooldown, budget, granted.
+  // Decides in this order: not found, revoked, fresh, needs consent (none of them for
+  // kRegistration), busy (unless the lease is this attempt's: granted again), cooldown, budget,
+  // granted.
   virtual absl::StatusOr<AcquireResult> Acquire(const AcquireRequest& request) = 0;
 
   // UNAVAILABLE STORE_NOT_ACKNOWLEDGED: marked, but too few replicas have it; do not send, call
   // Fail(kNotSent).
   virtual absl::StatusOr<MarkSentOutcome> MarkSent(const MarkSentRequest& request) = 0;
+
+  // Counts a send that has no lease, and makes a reserved record where there is none. A lease that
+  // is held and not sent yet counts as a send, too: together they stay in the budget.
+  // STORE_NOT_ACKNOWLEDGED: counted, but too few replicas have it; do not send.
+  virtual absl::StatusOr<CountSendResult> CountSend(const CountSendRequest& request) = 0;
 
   // Does not look at the lease: a late success is valuable. Also brings a grant in kNeedsConsent
   // back, if its generation still is the one the refresh started from.
@@ -201,10 +235,10 @@ class TokenStore {
   virtual absl::StatusOr<FailResult> Fail(const FailRequest& request) = 0;
 
   // Creates or replaces the grant; supersedes everything in flight (generation + 1, epoch + 1,
-  // lease and cooldown cleared; the journal of sends is kept).
+  // lease and cooldown cleared; the journal of sends and a throttle are kept).
   virtual absl::StatusOr<RegisterResult> Register(const RegisterRequest& request) = 0;
 
-  // Marks the grant revoked; supersedes everything in flight.
+  // Marks the grant revoked; supersedes everything in flight. Keeps what Register keeps.
   virtual absl::StatusOr<RevokeResult> Revoke(const GrantKey& key) = 0;
   // Drops the tokens of a revoked record that still has this generation; otherwise does nothing.
   virtual absl::Status ForgetTokens(const GrantKey& key, int64_t generation) = 0;

@@ -35,8 +35,6 @@ RegisterRequest MakeRequest(const Registration& registration, GrantType type,
   return request;
 }
 
-absl::Status NothingToCheck() { return absl::OkStatus(); }
-
 // Whether what `request` spends is what the grant itself refreshes with.
 bool IsOwnCredential(const GrantRecord& record, const TokenRequest& request) {
   if (record.info.dc != request.dc.name) return false;
@@ -45,6 +43,19 @@ bool IsOwnCredential(const GrantRecord& record, const TokenRequest& request) {
   }
   return record.info.type == GrantType::kRefreshToken &&
          record.refresh_token == request.refresh_token;
+}
+
+// What a failed attempt to prove `request` under the grant's lease says about the grant.
+FailureKind FailureOf(const AcquireResult& lease, const TokenRequest& request, FailureKind kind) {
+  // Zoho says that of us, whichever credential it was.
+  if (kind == FailureKind::kThrottled || kind == FailureKind::kNotSent) return kind;
+  if (!IsOwnCredential(lease.record, request)) {
+    return kind == FailureKind::kUnreachable ? FailureKind::kNotSent
+                                             : FailureKind::kOtherCredential;
+  }
+  return kind == FailureKind::kNeedsConsent && lease.previous_ambiguous
+             ? FailureKind::kDoubtedInvalid
+             : kind;
 }
 
 bool WasRegisteredBy(const GrantRecord& record, const Registration& registration) {
@@ -163,9 +174,8 @@ absl::StatusOr<Registered> GrantRegistrar::RegisterBlocking(const Registration& 
                                                             RegisterCall& call) {
   const absl::StatusOr<GrantRecord> existing = store_->Load(registration.key);
   if (!existing.ok() && !absl::IsNotFound(existing.status())) return existing.status();
-  const GrantRecord* record = existing.ok() ? &*existing : nullptr;
-  if (record != nullptr && WasRegisteredBy(*record, registration)) {
-    return Registered{WithoutTokens(*record), /*replaced=*/false};
+  if (existing.ok() && WasRegisteredBy(*existing, registration)) {
+    return Registered{WithoutTokens(*existing), /*replaced=*/false};
   }
   // A code is good once: it is not spent before there is a place for what it brings.
   TB_RETURN_IF_ERROR(store_->CheckWritable());
@@ -174,10 +184,10 @@ absl::StatusOr<Registered> GrantRegistrar::RegisterBlocking(const Registration& 
     return SpendCode(registration, *code, call);
   }
   if (const auto* import = std::get_if<ImportCredential>(&registration.credential)) {
-    return Import(registration, *import, record, call);
+    return Import(registration, *import, call);
   }
   return SpendClientCredentials(
-      registration, std::get<ClientCredentialsCredential>(registration.credential), record, call);
+      registration, std::get<ClientCredentialsCredential>(registration.credential), call);
 }
 
 std::optional<Registered> GrantRegistrar::AwaitSibling(const Registration& registration) {
@@ -201,8 +211,30 @@ absl::StatusOr<Registered> GrantRegistrar::SpendCode(const Registration& registr
   request.code = credential.code;
   request.redirect_uri = credential.redirect_uri;
   request.code_verifier = credential.code_verifier;
-  Spent spent = refresher_->Spend(request, registration.key, NothingToCheck);
+  const std::string attempt_id = NewAttemptId();
+  // It lives for a minute and disturbs nobody's request: it is counted, and waits for no lease.
+  const auto count = [&]() -> absl::Status {
+    TB_ASSIGN_OR_RETURN(const CountSendResult counted,
+                        store_->CountSend({registration.key, attempt_id}));
+    switch (counted.outcome) {
+      case CountSendResult::Outcome::kThrottled:
+        return ZohoThrottledError(counted.wait);
+      case CountSendResult::Outcome::kBudget:
+        return MintBudgetExhaustedError(counted.wait);
+      case CountSendResult::Outcome::kCounted:
+        break;
+    }
+    return absl::OkStatus();
+  };
+  Spent spent = refresher_->Spend(request, registration.key, count);
   const MonotonicTime answered_at = clock_.monotonic();
+  if (spent.failure == FailureKind::kThrottled) {
+    refresher_
+        ->Fail({registration.key, attempt_id, /*epoch=*/0, /*generation=*/0, spent.failure,
+                spent.reply.error})
+        .status()
+        .IgnoreError();
+  }
   TB_RETURN_IF_ERROR(spent.status);
   if (spent.failure == FailureKind::kNeedsConsent) {
     if (std::optional<Registered> sibling = AwaitSibling(registration)) return *sibling;
@@ -212,20 +244,19 @@ absl::StatusOr<Registered> GrantRegistrar::SpendCode(const Registration& registr
 
   RegisterRequest stored = MakeRequest(registration, GrantType::kRefreshToken, "");
   stored.refresh_token = spent.reply.refresh_token;
-  stored.sends = 1;
   return StoreUntilDone(std::move(stored), {std::move(spent.reply), answered_at, spent.latency},
                         call);
 }
 
 absl::StatusOr<Registered> GrantRegistrar::SpendClientCredentials(
     const Registration& registration, const ClientCredentialsCredential& credential,
-    const GrantRecord* existing, RegisterCall& call) {
+    RegisterCall& call) {
   TB_ASSIGN_OR_RETURN(TokenRequest request,
                       refresher_->PrepareRequest(registration.key.oauth_client, registration.dc));
   request.grant_type = TokenRequest::GrantType::kClientCredentials;
   request.scope = absl::StrJoin(registration.scopes, ",");
   request.soid = credential.soid;
-  absl::StatusOr<Proof> proof = Prove(registration, existing, request);
+  absl::StatusOr<Proof> proof = Prove(registration, request);
   if (ErrorReason(proof.status()) == "REFRESH_TOKEN_REJECTED") {
     // There is no refresh token; what Zoho does not know is the org.
     const std::string error = GetErrorDetail(proof.status())->metadata["zoho_error"];
@@ -235,95 +266,76 @@ absl::StatusOr<Registered> GrantRegistrar::SpendClientCredentials(
   TB_RETURN_IF_ERROR(proof.status());
   RegisterRequest stored =
       MakeRequest(registration, GrantType::kClientCredentials, credential.soid);
-  stored.sends = proof->sends;
   return StoreUntilDone(std::move(stored), *std::move(proof), call);
 }
 
 absl::StatusOr<Registered> GrantRegistrar::Import(const Registration& registration,
                                                   const ImportCredential& credential,
-                                                  const GrantRecord* existing, RegisterCall& call) {
+                                                  RegisterCall& call) {
   TB_ASSIGN_OR_RETURN(TokenRequest request,
                       refresher_->PrepareRequest(registration.key.oauth_client, registration.dc));
   request.grant_type = TokenRequest::GrantType::kRefreshToken;
   request.refresh_token = credential.refresh_token;
-  TB_ASSIGN_OR_RETURN(Proof proof, Prove(registration, existing, request));
+  TB_ASSIGN_OR_RETURN(Proof proof, Prove(registration, request));
 
   RegisterRequest stored = MakeRequest(registration, GrantType::kRefreshToken, "");
   stored.refresh_token =
       proof.reply.refresh_token.empty() ? credential.refresh_token : proof.reply.refresh_token;
-  stored.sends = proof.sends;
   return StoreUntilDone(std::move(stored), std::move(proof), call);
 }
 
 absl::StatusOr<GrantRegistrar::Proof> GrantRegistrar::Prove(const Registration& registration,
-                                                            const GrantRecord* existing,
                                                             const TokenRequest& request) {
   const GrantKey& key = registration.key;
   const std::string attempt_id = NewAttemptId();
   // A living grant may hold this very credential: its own lease keeps the two apart, its budget
   // counts both, and it is replaced only when Zoho has honoured the new one.
-  std::optional<AcquireResult> lease;
   MonotonicTime acquired_at;
-  if (existing != nullptr && existing->state == GrantState::kActive) {
-    TB_ASSIGN_OR_RETURN(lease, AcquireLease(key, existing->generation, attempt_id, acquired_at));
-  }
-  const auto check = [&]() -> absl::Status {
-    if (!lease) return absl::OkStatus();
-    return refresher_->CheckBeforeSend(acquired_at, key, attempt_id, lease->epoch);
-  };
-  Spent spent = refresher_->Spend(request, key, check);
+  TB_ASSIGN_OR_RETURN(const AcquireResult lease, AcquireLease(key, attempt_id, acquired_at));
+  Spent spent = refresher_->Spend(request, key, [&] {
+    return refresher_->CheckBeforeSend(acquired_at, key, attempt_id, lease.epoch);
+  });
   const MonotonicTime answered_at = clock_.monotonic();
   if (spent.failure == FailureKind::kNone) {
-    // Under the lease it was journalled before it was sent.
-    return Proof{std::move(spent.reply), answered_at, spent.latency, lease ? 0 : 1};
+    return Proof{std::move(spent.reply), answered_at, spent.latency};
   }
-  if (lease) {
-    FailureKind kind = spent.failure;
-    if (!IsOwnCredential(lease->record, request)) {
-      // What Zoho thinks of another credential says nothing about the stored one.
-      kind = FailureKind::kNotSent;
-    } else if (kind == FailureKind::kNeedsConsent && lease->previous_ambiguous) {
-      kind = FailureKind::kDoubtedInvalid;
-    }
-    // Not recorded: the lease ends by itself.
-    store_->Fail({key, attempt_id, lease->epoch, lease->record.generation, kind, spent.reply.error})
-        .status()
-        .IgnoreError();
-  }
+  // Where it cannot be recorded, the lease ends by itself.
+  refresher_
+      ->Fail({key, attempt_id, lease.epoch, lease.record.generation,
+              FailureOf(lease, request, spent.failure), spent.reply.error})
+      .status()
+      .IgnoreError();
   if (!spent.status.ok()) return spent.status;
   return RefreshTokenRejectedError(spent.reply.error);
 }
 
-absl::StatusOr<std::optional<AcquireResult>> GrantRegistrar::AcquireLease(
-    const GrantKey& key, int64_t generation, const std::string& attempt_id,
-    MonotonicTime& acquired_at) {
+absl::StatusOr<AcquireResult> GrantRegistrar::AcquireLease(const GrantKey& key,
+                                                           const std::string& attempt_id,
+                                                           MonotonicTime& acquired_at) {
   const ProtocolLimits& limits = refresher_->limits();
   const MonotonicTime give_up = clock_.monotonic() + limits.pre_send_lease + limits.sent_lease;
   while (true) {
     if (executor_->stopping()) return ShuttingDownError();
     acquired_at = clock_.monotonic();
     TB_ASSIGN_OR_RETURN(AcquireResult lease,
-                        store_->Acquire({key, attempt_id, generation, Purpose::kCaller}));
+                        store_->Acquire({key, attempt_id, 0, Purpose::kRegistration}));
     switch (lease.outcome) {
       case AcquireResult::Outcome::kGranted:
-        return std::optional<AcquireResult>(std::move(lease));
+        return lease;
       case AcquireResult::Outcome::kBusy:
         if (acquired_at >= give_up) return GrantChangedError();
-        store_->WaitForChange(key, generation,
+        store_->WaitForChange(key, lease.record.generation,
                               std::min({lease.wait, give_up - acquired_at, kLongestWait}));
-        break;
-      case AcquireResult::Outcome::kFresh:
-        // Refreshed by somebody else in the meantime: from there, then.
-        generation = lease.record.generation;
         break;
       case AcquireResult::Outcome::kCooldown:
         return refresher_->CooldownError(lease.record, lease.wait);
       case AcquireResult::Outcome::kBudget:
         return MintBudgetExhaustedError(lease.wait);
+      case AcquireResult::Outcome::kFresh:
       case AcquireResult::Outcome::kNeedsConsent:
       case AcquireResult::Outcome::kRevoked:
       case AcquireResult::Outcome::kNotFound:
-        return std::optional<AcquireResult>();
+        return InternalError("the store refused a registration its lease");
     }
   }
 }

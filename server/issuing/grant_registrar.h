@@ -77,8 +77,9 @@ class GrantRegistrar {
   // Spends the credential at Zoho and stores what comes back. Checks before spending that the
   // client, its secret for the DC and the DC are configured and that the store can be written;
   // after spending, keeps retrying the store until the grant is stored, also when the caller has
-  // left. A grant that is alive is replaced only by one that Zoho has honoured. The credential that
-  // a living grant holds already is spent under its lease and out of its budget.
+  // left. A grant that is alive is replaced only by one that Zoho has honoured. Whatever is sent
+  // comes out of the grant's budget, refused or not, also where there is no grant yet; a code waits
+  // for nobody's lease.
   //
   // Calls with one request id (and key) are one registration, also when they come at the same time:
   // all get its result.
@@ -102,7 +103,6 @@ class GrantRegistrar {
     TokenReply reply;
     MonotonicTime answered_at;
     absl::Duration latency;
-    int sends = 1;  // that the store has not counted yet
   };
 
   // False: no more work is taken on. True: End is to be called when it is done.
@@ -118,18 +118,14 @@ class GrantRegistrar {
                                        const CodeCredential& credential, RegisterCall& call);
   absl::StatusOr<Registered> SpendClientCredentials(const Registration& registration,
                                                     const ClientCredentialsCredential& credential,
-                                                    const GrantRecord* existing,
                                                     RegisterCall& call);
   absl::StatusOr<Registered> Import(const Registration& registration,
-                                    const ImportCredential& credential, const GrantRecord* existing,
-                                    RegisterCall& call);
-  // `existing` may be null. REFRESH_TOKEN_REJECTED where Zoho calls the credential dead.
-  absl::StatusOr<Proof> Prove(const Registration& registration, const GrantRecord* existing,
-                              const TokenRequest& request);
-  // nullopt: there is no living grant any more.
-  absl::StatusOr<std::optional<AcquireResult>> AcquireLease(const GrantKey& key, int64_t generation,
-                                                            const std::string& attempt_id,
-                                                            MonotonicTime& acquired_at);
+                                    const ImportCredential& credential, RegisterCall& call);
+  // Under the grant's lease. REFRESH_TOKEN_REJECTED where Zoho calls the credential dead.
+  absl::StatusOr<Proof> Prove(const Registration& registration, const TokenRequest& request);
+  // Waits while somebody else has it. The errors of a cooldown and of the budget.
+  absl::StatusOr<AcquireResult> AcquireLease(const GrantKey& key, const std::string& attempt_id,
+                                             MonotonicTime& acquired_at);
   absl::StatusOr<Registered> StoreUntilDone(RegisterRequest request, Proof proof,
                                             RegisterCall& call);
   // Another replica may be storing what the same request id has spent.

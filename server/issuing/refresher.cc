@@ -7,6 +7,7 @@
 #include "clients/zoho/token_reply.h"
 #include "common/errors.h"
 #include "server/issuing/believed_api_domain.h"
+#include "storage/protocol.h"
 
 namespace tokenbroker {
 namespace {
@@ -298,19 +299,8 @@ RefreshResult Refresher::SettleCommit(const Holding& holding, CommitResult commi
 RefreshResult Refresher::RecordFailure(const Holding& holding, FailureKind kind,
                                        const std::string& error, absl::Status status) {
   const GrantRecord& record = holding.record();
-  const FailRequest request{
-      record.key, holding.attempt_id, holding.lease.epoch, record.generation, kind, error};
-  const MonotonicTime begin = clock_.monotonic();
-  absl::StatusOr<FailResult> failed;
-  // Worth some patience: what is not recorded, nobody obeys. The lease goes on meanwhile.
-  for (absl::Duration pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
-    failed = store_->Fail(request);
-    if (!absl::IsUnavailable(failed.status()) || kind == FailureKind::kNotSent ||
-        executor_->stopping() || clock_.monotonic() + pause - begin > limits_.commit_budget) {
-      break;
-    }
-    executor_->Pause(pause);
-  }
+  const absl::StatusOr<FailResult> failed =
+      Fail({record.key, holding.attempt_id, holding.lease.epoch, record.generation, kind, error});
   if (!failed.ok()) {
     // The lease ends by itself, and a sent one leaves the grant ambiguous. That the grant is dead
     // counts only once the store agrees that nothing newer is there.
@@ -325,10 +315,24 @@ RefreshResult Refresher::RecordFailure(const Holding& holding, FailureKind kind,
   return Failed(std::move(status), record, holding.acquired_at, failed->wait);
 }
 
+absl::StatusOr<FailResult> Refresher::Fail(const FailRequest& request) {
+  const MonotonicTime begin = clock_.monotonic();
+  // The lease goes on meanwhile.
+  for (absl::Duration pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
+    absl::StatusOr<FailResult> failed = store_->Fail(request);
+    if (!absl::IsUnavailable(failed.status()) || request.kind == FailureKind::kNotSent ||
+        executor_->stopping() || clock_.monotonic() + pause - begin > limits_.commit_budget) {
+      return failed;
+    }
+    executor_->Pause(pause);
+  }
+}
+
 absl::Status Refresher::CooldownError(const GrantRecord& record, absl::Duration wait) const {
+  if (ThrottleWait(limits_, record, record.store_now) > absl::ZeroDuration()) {
+    return ZohoThrottledError(wait);
+  }
   switch (record.last_failure) {
-    case FailureKind::kThrottled:
-      return ZohoThrottledError(wait);
     case FailureKind::kClientRejected:
       return WithRetryAfter(
           ClientRejectedError(record.info.dc, record.key.oauth_client, record.last_error,

@@ -67,14 +67,17 @@ class Refresher {
   RefreshResult Refresh(const GrantRecord& record, MonotonicTime read_at, Purpose purpose,
                         const std::function<void(const absl::Status&)>& on_late);
 
-  // One request to Zoho to register a grant. `before_send` may refuse; its status is then the
-  // result's. Keeps to the DC's circuit breaker.
+  // One request to Zoho to register a grant. `before_send` counts it, or refuses; its status is
+  // then the result's. Keeps to the DC's circuit breaker.
   Spent Spend(const TokenRequest& request, const GrantKey& key, BeforeSend before_send);
 
   // The last check before the first byte: still ours, and journalled. GRANT_CHANGED: do not send.
   // The store's errors.
   absl::Status CheckBeforeSend(MonotonicTime acquired_at, const GrantKey& key,
                                const std::string& attempt_id, int64_t epoch);
+  // Records a failure in the store. With some patience unless nothing was sent: what is not
+  // recorded, nobody obeys. The store's errors.
+  absl::StatusOr<FailResult> Fail(const FailRequest& request);
   // What callers of a grant that cools down for `wait` are told.
   absl::Status CooldownError(const GrantRecord& record, absl::Duration wait) const;
 

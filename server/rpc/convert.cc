@@ -44,6 +44,7 @@ std::string_view FailureName(FailureKind kind) {
   switch (kind) {
     case FailureKind::kNone:
     case FailureKind::kNotSent:
+    case FailureKind::kOtherCredential:
       return "";
     case FailureKind::kUnreachable:
       return "UNREACHABLE";
@@ -112,9 +113,10 @@ class GrantFiller {
     if (record_.phase != LeasePhase::kNone && record_.lease_end > record_.store_now) {
       return out_.set_next_action(v1::NEXT_ACTION_REFRESHING);
     }
-    if (record_.not_before > record_.store_now) {
+    const absl::Time cooled_down = std::max(record_.not_before, record_.throttled_until);
+    if (cooled_down > record_.store_now) {
       out_.set_next_action(v1::NEXT_ACTION_COOLDOWN);
-      return SetTimestamp(ToWall(record_.not_before), *out_.mutable_next_action_time());
+      return SetTimestamp(ToWall(cooled_down), *out_.mutable_next_action_time());
     }
     const bool alive = Known(record_.access_expiry) && record_.access_expiry > record_.store_now;
     const absl::Duration budget =
@@ -183,6 +185,8 @@ v1::GrantState ToProto(GrantState state) {
       return v1::GRANT_STATE_NEEDS_CONSENT;
     case GrantState::kRevoked:
       return v1::GRANT_STATE_REVOKED;
+    case GrantState::kReserved:  // the store gives none out
+      break;
   }
   return v1::GRANT_STATE_UNSPECIFIED;
 }

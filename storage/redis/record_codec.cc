@@ -102,9 +102,10 @@ using T = std::string_view;
 constexpr std::array kFields = {
     Field{"g", false, true, [](T t, R& r) { return ParseInt(t, r.generation); }},
     Field{"ep", false, true, [](T t, R& r) { return ParseInt(t, r.epoch); }},
-    Field{
-        "st", false, true,
-        [](T t, R& r) { return ParseEnum(t, GrantState::kActive, GrantState::kRevoked, r.state); }},
+    Field{"st", false, true,
+          [](T t, R& r) {
+            return ParseEnum(t, GrantState::kActive, GrantState::kReserved, r.state);
+          }},
     Field{"ty", false, true,
           [](T t, R& r) {
             return ParseEnum(t, GrantType::kRefreshToken, GrantType::kClientCredentials,
@@ -136,6 +137,8 @@ constexpr std::array kFields = {
     Field{"js", false, false, [](T t, R& r) { return ParseJournal(t, r.sends); }},
     Field{"ca", false, false, [](T t, R& r) { return ParseString(t, r.last_commit_attempt); }},
     Field{"ra", false, false, [](T t, R& r) { return ParseString(t, r.last_register_attempt); }},
+    Field{"co", false, false, [](T t, R& r) { return ParseString(t, r.last_counted_attempt); }},
+    Field{"tu", false, false, [](T t, R& r) { return ParseTime(t, r.throttled_until); }},
     Field{"cr", false, false, [](T t, R& r) { return ParseTime(t, r.created); }},
     Field{"up", false, false, [](T t, R& r) { return ParseTime(t, r.updated); }},
 };

@@ -48,7 +48,7 @@ absl::StatusOr<GrantRecord> RedisTokenStore::Load(const GrantKey& key) {
   TB_ASSIGN_OR_RETURN(absl::Time now, redis::DecodeServerTime(replies[1].view()));
   TB_ASSIGN_OR_RETURN(std::optional<GrantRecord> record,
                       redis::DecodeRecordValues(key, replies[0].view(), now + ClockOffset()));
-  if (!record) return OrgNotFoundError();
+  if (!IsGrant(record)) return OrgNotFoundError();
   return *std::move(record);
 }
 
@@ -95,7 +95,7 @@ absl::StatusOr<GrantPage> RedisTokenStore::ListPage(std::string_view prefix, std
       TB_ASSIGN_OR_RETURN(std::optional<GrantRecord> record,
                           redis::DecodeRecordValues(*keys[i], replies[i].reply.view(),
                                                     replies[i].server_time + ClockOffset()));
-      if (record) page.records.push_back(*std::move(record));
+      if (IsGrant(record)) page.records.push_back(*std::move(record));
     }
     if (entries.size() <= taken) {
       page.next.clear();
@@ -140,7 +140,6 @@ bool RedisTokenStore::ChangedOrFree(std::string_view record_key, int64_t generat
       redis::DecodeRecordValues(GrantKey{}, (*replies)[0].view(), *now + ClockOffset());
   // The caller's own look at the record tells what is wrong with it.
   if (!record.ok() || !*record || (*record)->generation > generation) return true;
-  if ((*record)->state != GrantState::kActive) return true;
   rest = quarantine;
   if (LeaseIsLive(options_.limits, **record, (*record)->store_now)) {
     rest = std::max(rest, (*record)->lease_end - (*record)->store_now);

@@ -168,6 +168,11 @@ absl::StatusOr<AcquireResult> RedisTokenStore::Acquire(const AcquireRequest& req
   arguments.Add(ToMillis(limits.MaxLease()));
   arguments.Add(ToMillis(limits.MaxCooldown()));
   arguments.AddOwned(Windows(limits));
+  if (request.purpose == Purpose::kRegistration) {
+    arguments.Add(ToMillis(limits.ReservedLife()));
+  } else {
+    arguments.Add("");
+  }
   TB_ASSIGN_OR_RETURN(const Reply reply,
                       parts_->client.RunScript(ScriptId::kAcquire,
                                                redis::RecordKey(options_.key_prefix, request.key),
@@ -200,11 +205,36 @@ absl::StatusOr<MarkSentOutcome> RedisTokenStore::MarkSent(const MarkSentRequest&
   arguments.Add(ToMillis(limits.sent_lease));
   arguments.Add(ToMillis(limits.MaxLease()));
   arguments.AddOwned(Windows(limits));
+  arguments.Add(ToMillis(limits.MaxCooldown()));
   TB_ASSIGN_OR_RETURN(const Reply reply,
                       parts_->client.RunScript(
                           ScriptId::kMarkSent, redis::RecordKey(options_.key_prefix, request.key),
                           arguments, {.acknowledged = {"MARKED"}, .fenced = true}));
   return ParseOutcome(reply.view(), kOutcomes);
+}
+
+absl::StatusOr<CountSendResult> RedisTokenStore::CountSend(const CountSendRequest& request) {
+  using Outcome = CountSendResult::Outcome;
+  static constexpr std::array<std::pair<std::string_view, Outcome>, 3> kOutcomes = {{
+      {"COUNTED", Outcome::kCounted},
+      {"THROTTLED", Outcome::kThrottled},
+      {"BUDGET", Outcome::kBudget},
+  }};
+  const ProtocolLimits& limits = options_.limits;
+  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, request.key);
+  arguments.Add(request.attempt_id);
+  arguments.Add(ToMillis(limits.MaxLease()));
+  arguments.Add(ToMillis(limits.MaxCooldown()));
+  arguments.AddOwned(Windows(limits));
+  arguments.Add(ToMillis(limits.ReservedLife()));
+  TB_ASSIGN_OR_RETURN(const Reply reply,
+                      parts_->client.RunScript(
+                          ScriptId::kCountSend, redis::RecordKey(options_.key_prefix, request.key),
+                          arguments, {.acknowledged = {"COUNTED"}, .fenced = true}));
+  CountSendResult result;
+  TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
+  result.wait = Number(reply.view(), 2);
+  return result;
 }
 
 absl::StatusOr<CommitResult> RedisTokenStore::Commit(const CommitRequest& request) {
@@ -254,6 +284,7 @@ absl::StatusOr<FailResult> RedisTokenStore::Fail(const FailRequest& request) {
   arguments.AddOwned(absl::StrJoin(
       limits.failure_backoff, ",",
       [](std::string* out, absl::Duration step) { absl::StrAppend(out, ToMillis(step)); }));
+  arguments.Add(ToMillis(limits.sent_lease));
   TB_ASSIGN_OR_RETURN(
       const Reply reply,
       parts_->client.RunScript(ScriptId::kFail, redis::RecordKey(options_.key_prefix, request.key),
@@ -295,8 +326,6 @@ absl::StatusOr<RegisterResult> RedisTokenStore::Register(const RegisterRequest& 
   arguments.Add(ToMillis(tokens.lifetime));
   arguments.AddOwned(redis::EncodeList(tokens.scopes));
   arguments.Add(tokens.api_domain);
-  arguments.Add(int64_t{std::clamp(request.sends, 0, 1000)});
-  arguments.AddOwned(Windows(options_.limits));
   TB_ASSIGN_OR_RETURN(const Reply reply,
                       parts_->client.RunScript(
                           ScriptId::kRegister, redis::RecordKey(options_.key_prefix, request.key),

@@ -123,6 +123,7 @@ class RedisTokenStore : public TokenStore {
   absl::StatusOr<GrantRecord> Load(const GrantKey& key) override;
   absl::StatusOr<AcquireResult> Acquire(const AcquireRequest& request) override;
   absl::StatusOr<MarkSentOutcome> MarkSent(const MarkSentRequest& request) override;
+  absl::StatusOr<CountSendResult> CountSend(const CountSendRequest& request) override;
   absl::StatusOr<CommitResult> Commit(const CommitRequest& request) override;
   absl::StatusOr<FailResult> Fail(const FailRequest& request) override;
   absl::StatusOr<RegisterResult> Register(const RegisterRequest& request) override;

@@ -11,7 +11,8 @@ namespace tokenbroker::redis {
 // store itself and from inside its scripts. SELECT is used where `database` is not 0, WAIT where
 // `replica_acks` is not 0, GET where `quarantine` is not 0.
 inline constexpr std::string_view kRequiredAcl =
-    "~tb:* &tb:changes:* +evalsha +script|load +time +hgetall +hmget +hset +publish +subscribe "
+    "~tb:* &tb:changes:* +evalsha +script|load +time +hgetall +hmget +hset +pexpire +persist "
+    "+publish +subscribe "
     "+ping +zadd +zrangebylex +set +get +info +wait +select";
 
 // On top of it in a cluster.

@@ -13,13 +13,14 @@ namespace tokenbroker::redis {
 enum class ScriptId : size_t {
   kAcquire,
   kMarkSent,
+  kCountSend,
   kCommit,
   kFail,
   kRegister,
   kRevoke,
   kForgetTokens,
 };
-inline constexpr size_t kScriptCount = 7;
+inline constexpr size_t kScriptCount = 8;
 
 // Generated from the .lua files.
 struct EmbeddedScript {

@@ -82,6 +82,10 @@ absl::StatusOr<MarkSentOutcome> SealingTokenStore::MarkSent(const MarkSentReques
   return store_->MarkSent(request);
 }
 
+absl::StatusOr<CountSendResult> SealingTokenStore::CountSend(const CountSendRequest& request) {
+  return store_->CountSend(request);
+}
+
 absl::StatusOr<CommitResult> SealingTokenStore::Commit(const CommitRequest& request) {
   CommitRequest sealed = request;
   TB_ASSIGN_OR_RETURN(sealed.tokens.access_token,

@@ -16,18 +16,23 @@ namespace {
   "type, dc, scopes, soid, display_name, labels, keep_warm, state, generation, epoch, "  \
   "access_expiry, api_domain, phase, lease_owner, lease_end, not_before, last_failure, " \
   "last_error, last_failure_time, consecutive_failures, ambiguous, sends, "              \
-  "last_commit_attempt, last_register_attempt, created, updated"
+  "last_commit_attempt, last_register_attempt, last_counted_attempt, throttled_until, "  \
+  "created, updated"
 #define TB_TOKEN_COLUMNS "access_token, refresh_token"
 #define TB_PARAMETERS                                                                       \
   "?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, " \
-  "?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29"
+  "?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31"
 
 constexpr char kSelectOne[] =
     "SELECT key, " TB_GRANT_COLUMNS ", " TB_TOKEN_COLUMNS " FROM grants WHERE key = ?1";
-constexpr char kSelectRange[] = "SELECT key, " TB_GRANT_COLUMNS
-                                " FROM grants WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3";
+// State 4: reserved (GrantState), not a grant yet.
+constexpr char kSelectRange[] =
+    "SELECT key, " TB_GRANT_COLUMNS
+    " FROM grants WHERE key > ?1 AND key < ?2 AND state <> 4 ORDER BY key LIMIT ?3";
 constexpr char kSelectRangeToTheEnd[] =
-    "SELECT key, " TB_GRANT_COLUMNS " FROM grants WHERE key > ?1 ORDER BY key LIMIT ?2";
+    "SELECT key, " TB_GRANT_COLUMNS
+    " FROM grants WHERE key > ?1 AND state <> 4 ORDER BY key LIMIT ?2";
+constexpr char kPurgeReserved[] = "DELETE FROM grants WHERE state = 4 AND updated < ?1";
 constexpr char kUpsert[] =
     "INSERT INTO grants (key, " TB_GRANT_COLUMNS ", " TB_TOKEN_COLUMNS
     ") VALUES (?1, " TB_PARAMETERS ") ON CONFLICT (key) DO UPDATE SET (" TB_GRANT_COLUMNS
@@ -143,7 +148,7 @@ absl::StatusOr<GrantRecord> ReadRow(const Query& query, bool with_tokens) {
     }
   }
   record.info.keep_warm = row.Int() != 0;
-  readable &= ToEnum(row.Int(), GrantState::kActive, GrantState::kRevoked, record.state);
+  readable &= ToEnum(row.Int(), GrantState::kActive, GrantState::kReserved, record.state);
   record.generation = row.Int();
   record.epoch = row.Int();
   record.access_expiry = row.Time();
@@ -164,6 +169,8 @@ absl::StatusOr<GrantRecord> ReadRow(const Query& query, bool with_tokens) {
   if (sends) record.sends = *std::move(sends);
   record.last_commit_attempt = row.String();
   record.last_register_attempt = row.String();
+  record.last_counted_attempt = row.String();
+  record.throttled_until = row.Time();
   record.created = row.Time();
   record.updated = row.Time();
   if (with_tokens) {
@@ -214,6 +221,12 @@ absl::StatusOr<std::vector<GrantRecord>> ReadRange(Connection& connection, std::
   }
 }
 
+absl::Status PurgeReserved(Connection& connection, absl::Time before) {
+  TB_ASSIGN_OR_RETURN(Query query, connection.Prepare(kPurgeReserved));
+  query.BindTime(1, before);
+  return query.Run();
+}
+
 absl::Status WriteRecord(Connection& connection, const GrantRecord& record) {
   const std::string key = EncodeGrantKey(record.key);
   const std::string scopes = JoinStrings(record.info.scopes);
@@ -246,6 +259,8 @@ absl::Status WriteRecord(Connection& connection, const GrantRecord& record) {
   query.BindBytes(i++, sends);
   query.BindBytes(i++, record.last_commit_attempt);
   query.BindBytes(i++, record.last_register_attempt);
+  query.BindBytes(i++, record.last_counted_attempt);
+  query.BindTime(i++, record.throttled_until);
   query.BindTime(i++, record.created);
   query.BindTime(i++, record.updated);
   query.BindBytes(i++, record.access_token.Reveal());

@@ -18,9 +18,12 @@ namespace tokenbroker {
 absl::StatusOr<std::optional<GrantRecord>> ReadRecord(Connection& connection, const GrantKey& key);
 
 // Up to `limit` records without tokens, in key order: those whose encoded key starts with `prefix`
-// and comes after `after`.
+// and comes after `after`, but for reserved ones.
 absl::StatusOr<std::vector<GrantRecord>> ReadRange(Connection& connection, std::string_view prefix,
                                                    std::string_view after, int limit);
+
+// Deletes reserved records that were last changed before `before`.
+absl::Status PurgeReserved(Connection& connection, absl::Time before);
 
 // Inserts or replaces the row.
 absl::Status WriteRecord(Connection& connection, const GrantRecord& record);

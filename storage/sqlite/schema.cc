@@ -67,6 +67,14 @@ constexpr const char* kMigrations[] = {
       PRAGMA application_id = 1953194610;
       PRAGMA user_version = 1;
     )sql",
+    // Registrations are counted before they are sent. The index is for clearing reserved records
+    // (state 4) away.
+    R"sql(
+      ALTER TABLE grants ADD COLUMN last_counted_attempt BLOB NOT NULL DEFAULT x'';
+      ALTER TABLE grants ADD COLUMN throttled_until INTEGER;
+      CREATE INDEX reserved_grants ON grants (updated) WHERE state = 4;
+      PRAGMA user_version = 2;
+    )sql",
 };
 constexpr int64_t kSchemaVersion = std::size(kMigrations);
 

@@ -71,9 +71,15 @@ absl::StatusOr<Result> SqliteTokenStore::Change(
   TB_ASSIGN_OR_RETURN(const ConnectionPool::Lease connection, writer_.Take());
   TB_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(*connection));
   TB_ASSIGN_OR_RETURN(record, ReadRecord(*connection, key));
+  const bool existed = record.has_value();
   // The time is read once the transaction has the file: waiting for it does not count.
-  Applied<Result> applied = apply(record, Now());
+  const absl::Time now = Now();
+  Applied<Result> applied = apply(record, now);
   if (applied.changed) {
+    // Whoever reserves a record clears those away that nobody came back for.
+    if (!existed && !IsGrant(record)) {
+      TB_RETURN_IF_ERROR(PurgeReserved(*connection, now - options_.limits.ReservedLife()));
+    }
     TB_RETURN_IF_ERROR(WriteRecord(*connection, *record));
     TB_RETURN_IF_ERROR(transaction.Commit());
   }
@@ -82,11 +88,16 @@ absl::StatusOr<Result> SqliteTokenStore::Change(
   return std::move(applied.result);
 }
 
-absl::StatusOr<GrantRecord> SqliteTokenStore::Load(const GrantKey& key) {
+absl::StatusOr<std::optional<GrantRecord>> SqliteTokenStore::Read(const GrantKey& key) {
   TB_ASSIGN_OR_RETURN(const ConnectionPool::Lease connection, readers_.Take());
   TB_ASSIGN_OR_RETURN(std::optional<GrantRecord> record, ReadRecord(*connection, key));
-  if (!record) return OrgNotFoundError();
-  record->store_now = ToMilliseconds(Now());
+  if (record) record->store_now = ToMilliseconds(Now());
+  return record;
+}
+
+absl::StatusOr<GrantRecord> SqliteTokenStore::Load(const GrantKey& key) {
+  TB_ASSIGN_OR_RETURN(std::optional<GrantRecord> record, Read(key));
+  if (!IsGrant(record)) return OrgNotFoundError();
   return *std::move(record);
 }
 
@@ -96,8 +107,7 @@ absl::StatusOr<AcquireResult> SqliteTokenStore::Acquire(const AcquireRequest& re
       AcquireResult result,
       Change<AcquireResult>(request.key, record,
                             [&](std::optional<GrantRecord>& stored, absl::Time now) {
-                              if (!stored) return Missing<AcquireResult>({});
-                              return ApplyAcquire(options_.limits, *stored, request, now);
+                              return ApplyAcquire(options_.limits, stored, request, now);
                             }));
   if (record) result.record = *std::move(record);
   return result;
@@ -109,6 +119,14 @@ absl::StatusOr<MarkSentOutcome> SqliteTokenStore::MarkSent(const MarkSentRequest
                                  [&](std::optional<GrantRecord>& stored, absl::Time now) {
                                    if (!stored) return Missing(MarkSentOutcome::kLost);
                                    return ApplyMarkSent(options_.limits, *stored, request, now);
+                                 });
+}
+
+absl::StatusOr<CountSendResult> SqliteTokenStore::CountSend(const CountSendRequest& request) {
+  std::optional<GrantRecord> record;
+  return Change<CountSendResult>(request.key, record,
+                                 [&](std::optional<GrantRecord>& stored, absl::Time now) {
+                                   return ApplyCountSend(options_.limits, stored, request, now);
                                  });
 }
 
@@ -139,7 +157,7 @@ absl::StatusOr<RegisterResult> SqliteTokenStore::Register(const RegisterRequest&
       RegisterResult result,
       Change<RegisterResult>(request.key, record,
                              [&](std::optional<GrantRecord>& stored, absl::Time now) {
-                               return ApplyRegister(options_.limits, stored, request, now);
+                               return ApplyRegister(stored, request, now);
                              }));
   result.record = *std::move(record);
   return result;
@@ -190,14 +208,13 @@ void SqliteTokenStore::WaitForChange(const GrantKey& key, int64_t generation,
   // From before the look at the record: no change falls between the two.
   ChangeFeed::Watch watch(changes_, key);
   for (;;) {
-    const absl::StatusOr<GrantRecord> record = Load(key);
+    const absl::StatusOr<std::optional<GrantRecord>> read = Read(key);
     absl::Duration wait = WithJitter(poll);
-    if (record.ok()) {
-      if (record->generation > generation) return;
+    if (read.ok()) {
+      const std::optional<GrantRecord>& record = *read;
+      if (!record || record->generation > generation) return;
       if (!LeaseIsLive(options_.limits, *record, record->store_now)) return;
       wait = std::min(wait, record->lease_end - record->store_now);
-    } else if (record.status().code() == absl::StatusCode::kNotFound) {
-      return;
     }
     wait = std::min(wait, until - options_.clock.monotonic());
     if (wait <= absl::ZeroDuration()) return;

@@ -48,6 +48,7 @@ class SqliteTokenStore : public TokenStore {
   absl::StatusOr<GrantRecord> Load(const GrantKey& key) override;
   absl::StatusOr<AcquireResult> Acquire(const AcquireRequest& request) override;
   absl::StatusOr<MarkSentOutcome> MarkSent(const MarkSentRequest& request) override;
+  absl::StatusOr<CountSendResult> CountSend(const CountSendRequest& request) override;
   absl::StatusOr<CommitResult> Commit(const CommitRequest& request) override;
   absl::StatusOr<FailResult> Fail(const FailRequest& request) override;
   absl::StatusOr<RegisterResult> Register(const RegisterRequest& request) override;
@@ -72,6 +73,9 @@ class SqliteTokenStore : public TokenStore {
   absl::StatusOr<Result> Change(
       const GrantKey& key, std::optional<GrantRecord>& record,
       const std::function<Applied<Result>(std::optional<GrantRecord>&, absl::Time)>& apply);
+
+  // Also a reserved one. nullopt: there is none.
+  absl::StatusOr<std::optional<GrantRecord>> Read(const GrantKey& key);
 
   absl::Time Now() const { return options_.clock.wall(); }
 

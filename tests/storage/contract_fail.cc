@@ -129,9 +129,7 @@ TEST_P(TokenStoreContract, FailureAgainIsTheSameAnswer) {
 }
 
 TEST_P(TokenStoreContract, ReleaseAgainTakesNoSecondSendBack) {
-  RegisterRequest registration = Registration(Key());
-  registration.sends = 2;
-  Register(registration);
+  RegisterWithSends(Key(), 2);
   const int64_t epoch = AcquireAndSend(Key(), "a");
   Fail(Key(), "a", epoch, 1, FailureKind::kNotSent);
   EXPECT_EQ(Fail(Key(), "a", epoch, 1, FailureKind::kNotSent).outcome, Outcome::kRecorded);

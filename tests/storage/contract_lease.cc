@@ -202,9 +202,7 @@ TEST_P(TokenStoreContract, NeedsConsentComesBeforeCooldown) {
 }
 
 TEST_P(TokenStoreContract, CooldownComesBeforeBudget) {
-  RegisterRequest registration = Registration(Key());
-  registration.sends = limits_.budget[0].sends - 1;
-  Register(registration);
+  RegisterWithSends(Key(), limits_.budget[0].sends - 1);
   const int64_t epoch = AcquireAndSend(Key(), "a");
   Fail(Key(), "a", epoch, 1, FailureKind::kTransient);
   EXPECT_EQ(Acquire(Key(), "b").outcome, Outcome::kCooldown);

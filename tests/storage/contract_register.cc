@@ -62,7 +62,6 @@ TEST_P(TokenStoreContract, RegistrationWithTokensCanBeUsedAtOnce) {
                                 .refresh_token = Secret("not looked at"),
                                 .scopes = {"ZOHOPEOPLE.leave.READ"},
                                 .api_domain = "https://www.zohoapis.eu"};
-  request.sends = 1;
   Register(request);
   const GrantRecord record = Load(Key());
   EXPECT_EQ(record.generation, 1);
@@ -71,7 +70,6 @@ TEST_P(TokenStoreContract, RegistrationWithTokensCanBeUsedAtOnce) {
   EXPECT_EQ(record.info.scopes, (std::vector<std::string>{"ZOHOPEOPLE.leave.READ"}));
   EXPECT_EQ(record.api_domain, "https://www.zohoapis.eu");
   EXPECT_TRUE(About(record.AccessLifetime(), absl::Hours(1)));
-  EXPECT_EQ(record.sends.size(), 1u);
   // A refresh of an older state is answered by these tokens.
   EXPECT_EQ(Acquire(Key(), "a", 0).outcome, AcquireResult::Outcome::kFresh);
 }
@@ -136,9 +134,30 @@ TEST_P(TokenStoreContract, RegisterReplacesTheGrant) {
 
 TEST_P(TokenStoreContract, RegisterEndsTheCooldown) {
   RegisterOrg(Key());
-  FailOnce(Key(), "a", FailureKind::kThrottled);
+  FailOnce(Key(), "a", FailureKind::kTransient);
   Register(Registration(Key(), "register-2"));
   EXPECT_EQ(Acquire(Key(), "b", 2).outcome, AcquireResult::Outcome::kGranted);
+}
+
+TEST_P(TokenStoreContract, NothingButTimeEndsAThrottle) {
+  RegisterOrg(Key());
+  // Sent before, and answered after it.
+  AcquireAndSend(Key(), "late");
+  Advance(limits_.sent_lease);
+  FailOnce(Key(), "a", FailureKind::kThrottled);
+  ASSERT_EQ(Commit(Key(), "late", 1).outcome, CommitResult::Outcome::kCommitted);
+  EXPECT_EQ(Acquire(Key(), "b", 2).outcome, AcquireResult::Outcome::kCooldown);
+  Register(Registration(Key(), "register-2"));
+  EXPECT_EQ(Acquire(Key(), "b", 3).outcome, AcquireResult::Outcome::kCooldown);
+  Revoke(Key());
+  const AcquireResult refused = Acquire(Key(), "b", 0, Purpose::kRegistration);
+  EXPECT_EQ(refused.outcome, AcquireResult::Outcome::kCooldown);
+  EXPECT_TRUE(About(refused.wait, limits_.throttle_cooldown));
+  EXPECT_EQ(CountSend(Key(), "c").outcome, CountSendResult::Outcome::kThrottled);
+  Advance(limits_.throttle_cooldown);
+  EXPECT_EQ(Acquire(Key(), "b", 0, Purpose::kRegistration).outcome,
+            AcquireResult::Outcome::kGranted);
+  EXPECT_EQ(CountSend(Key(), "c").outcome, CountSendResult::Outcome::kCounted);
 }
 
 TEST_P(TokenStoreContract, RegisterBringsADeadOrRevokedGrantBack) {

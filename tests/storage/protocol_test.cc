@@ -19,9 +19,10 @@ namespace {
 const absl::Time kStart = absl::FromUnixSeconds(1'750'000'000);
 const GrantKey kKey = {"org-1", Environment::kProduction, "people-app"};
 
-GrantRecord Registered(const ProtocolLimits& limits, int sends = 0) {
+GrantRecord Registered(int sends = 0) {
   std::optional<GrantRecord> record;
-  ApplyRegister(limits, record, {.key = kKey, .attempt_id = "register", .sends = sends}, kStart);
+  ApplyRegister(record, {.key = kKey, .attempt_id = "register"}, kStart);
+  record->sends.assign(sends, kStart);
   return *record;
 }
 
@@ -29,15 +30,24 @@ AcquireRequest By(std::string attempt, int64_t seen = 1, Purpose purpose = Purpo
   return {kKey, std::move(attempt), seen, purpose};
 }
 
+// Of a record that is there.
+Applied<AcquireResult> AcquireOn(const ProtocolLimits& limits, GrantRecord& record,
+                                 const AcquireRequest& request, absl::Time now) {
+  std::optional<GrantRecord> stored = record;
+  Applied<AcquireResult> applied = ApplyAcquire(limits, stored, request, now);
+  record = *std::move(stored);
+  return applied;
+}
+
 TEST(ProtocolTest, LeaseIsFreeAtItsEndAndNotBefore) {
   const ProtocolLimits limits;
-  GrantRecord record = Registered(limits);
-  ApplyAcquire(limits, record, By("a"), kStart);
+  GrantRecord record = Registered();
+  AcquireOn(limits, record, By("a"), kStart);
   const absl::Time end = kStart + limits.pre_send_lease;
   EXPECT_EQ(record.lease_end, end);
 
   GrantRecord before = record;
-  const auto busy = ApplyAcquire(limits, before, By("b"), end - absl::Milliseconds(1));
+  const auto busy = AcquireOn(limits, before, By("b"), end - absl::Milliseconds(1));
   EXPECT_EQ(busy.result.outcome, AcquireResult::Outcome::kBusy);
   EXPECT_EQ(busy.result.wait, absl::Milliseconds(1));
   EXPECT_FALSE(busy.changed);
@@ -49,14 +59,14 @@ TEST(ProtocolTest, LeaseIsFreeAtItsEndAndNotBefore) {
   // At the end itself it is free for others, and so no longer good for sending.
   EXPECT_EQ(ApplyMarkSent(limits, record, {kKey, "a", record.epoch}, end).result,
             MarkSentOutcome::kLost);
-  EXPECT_EQ(ApplyAcquire(limits, record, By("b"), end).result.outcome,
+  EXPECT_EQ(AcquireOn(limits, record, By("b"), end).result.outcome,
             AcquireResult::Outcome::kGranted);
 }
 
 TEST(ProtocolTest, LeaseIsVoidBeyondTwiceTheLongestAndNotBefore) {
   const ProtocolLimits limits;
   EXPECT_EQ(limits.MaxLease(), absl::Seconds(40));
-  GrantRecord record = Registered(limits);
+  GrantRecord record = Registered();
   record.phase = LeasePhase::kHeld;
   record.lease_end = kStart + absl::Seconds(40);
   EXPECT_TRUE(LeaseIsLive(limits, record, kStart));
@@ -68,12 +78,12 @@ TEST(ProtocolTest, LeaseIsVoidBeyondTwiceTheLongestAndNotBefore) {
 TEST(ProtocolTest, CooldownIsVoidBeyondTwiceTheLongestAndNotBefore) {
   const ProtocolLimits limits;
   EXPECT_EQ(limits.MaxCooldown(), absl::Seconds(1200));
-  GrantRecord record = Registered(limits);
+  GrantRecord record = Registered();
   record.not_before = kStart + absl::Seconds(1200);
-  const auto cooling = ApplyAcquire(limits, record, By("a"), kStart);
+  const auto cooling = AcquireOn(limits, record, By("a"), kStart);
   EXPECT_EQ(cooling.result.outcome, AcquireResult::Outcome::kCooldown);
   EXPECT_EQ(cooling.result.wait, absl::Seconds(1200));
-  EXPECT_EQ(ApplyAcquire(limits, record, By("a"), kStart - absl::Milliseconds(1)).result.outcome,
+  EXPECT_EQ(AcquireOn(limits, record, By("a"), kStart - absl::Milliseconds(1)).result.outcome,
             AcquireResult::Outcome::kGranted);
 }
 
@@ -82,11 +92,11 @@ TEST(ProtocolTest, DefaultBudgetIsFiveInTenMinutesAndEightInAnHour) {
   // Half of what Zoho allows, so that a lost journal of one window breaks nothing there.
   const std::vector<std::pair<absl::Duration, int>> schedule = {
       {absl::Seconds(0), 5}, {absl::Seconds(600), 3}, {absl::Seconds(3600), 5}};
-  GrantRecord record = Registered(limits);
+  GrantRecord record = Registered();
   for (const auto& [at, expected] : schedule) {
     int marked = 0;
     for (int i = 0; i < 20; ++i) {
-      const auto acquired = ApplyAcquire(
+      const auto acquired = AcquireOn(
           limits, record, By(absl::StrCat("a", absl::ToInt64Seconds(at), "-", i)), kStart + at);
       if (acquired.result.outcome != AcquireResult::Outcome::kGranted) break;
       ApplyMarkSent(limits, record, {kKey, record.lease_owner, record.epoch}, kStart + at);
@@ -99,17 +109,17 @@ TEST(ProtocolTest, DefaultBudgetIsFiveInTenMinutesAndEightInAnHour) {
 
 TEST(ProtocolTest, BudgetIsFreeWhenTheOldestSendIsAsOldAsTheWindow) {
   const ProtocolLimits limits;
-  GrantRecord record = Registered(limits, 5);
-  const auto refused = ApplyAcquire(limits, record, By("a"), kStart + absl::Milliseconds(599'999));
+  GrantRecord record = Registered(5);
+  const auto refused = AcquireOn(limits, record, By("a"), kStart + absl::Milliseconds(599'999));
   EXPECT_EQ(refused.result.outcome, AcquireResult::Outcome::kBudget);
   EXPECT_EQ(refused.result.wait, absl::Milliseconds(1));
-  EXPECT_EQ(ApplyAcquire(limits, record, By("a"), kStart + absl::Seconds(600)).result.outcome,
+  EXPECT_EQ(AcquireOn(limits, record, By("a"), kStart + absl::Seconds(600)).result.outcome,
             AcquireResult::Outcome::kGranted);
 }
 
 TEST(ProtocolTest, DefaultBackoffIsFiveFifteenSixtyThreeHundred) {
   const ProtocolLimits limits;
-  GrantRecord record = Registered(limits);
+  GrantRecord record = Registered();
   std::vector<int64_t> waits;
   for (int i = 0; i < 6; ++i) {
     record.phase = LeasePhase::kHeld;
@@ -124,7 +134,7 @@ TEST(ProtocolTest, DefaultBackoffIsFiveFifteenSixtyThreeHundred) {
 
 TEST(ProtocolTest, FailureCountDoesNotOverflow) {
   const ProtocolLimits limits;
-  GrantRecord record = Registered(limits);
+  GrantRecord record = Registered();
   record.consecutive_failures = 1'000'000;
   record.phase = LeasePhase::kSent;
   record.lease_owner = "a";
@@ -136,9 +146,9 @@ TEST(ProtocolTest, FailureCountDoesNotOverflow) {
 
 TEST(ProtocolTest, TimesAreWholeMilliseconds) {
   const ProtocolLimits limits;
-  GrantRecord record = Registered(limits);
+  GrantRecord record = Registered();
   const absl::Time now = kStart + absl::Microseconds(1999);
-  ApplyAcquire(limits, record, By("a"), now);
+  AcquireOn(limits, record, By("a"), now);
   EXPECT_EQ(record.store_now, kStart + absl::Milliseconds(1));
   EXPECT_EQ(record.lease_end, kStart + absl::Milliseconds(1) + limits.pre_send_lease);
   CommitRequest commit{
@@ -150,16 +160,16 @@ TEST(ProtocolTest, TimesAreWholeMilliseconds) {
 TEST(ProtocolTest, OnlyRealChangesAreStoredAndOnlyTheirsArePublished) {
   const ProtocolLimits limits;
   std::optional<GrantRecord> stored;
-  const auto registered = ApplyRegister(limits, stored, {.key = kKey, .attempt_id = "r"}, kStart);
+  const auto registered = ApplyRegister(stored, {.key = kKey, .attempt_id = "r"}, kStart);
   EXPECT_TRUE(registered.changed && registered.publish);
-  const auto again = ApplyRegister(limits, stored, {.key = kKey, .attempt_id = "r"}, kStart);
+  const auto again = ApplyRegister(stored, {.key = kKey, .attempt_id = "r"}, kStart);
   EXPECT_FALSE(again.changed || again.publish);
   GrantRecord& record = *stored;
 
-  const auto granted = ApplyAcquire(limits, record, By("a"), kStart);
+  const auto granted = AcquireOn(limits, record, By("a"), kStart);
   EXPECT_TRUE(granted.changed && !granted.publish);
-  EXPECT_FALSE(ApplyAcquire(limits, record, By("a"), kStart).changed);
-  EXPECT_FALSE(ApplyAcquire(limits, record, By("b"), kStart).changed);
+  EXPECT_FALSE(AcquireOn(limits, record, By("a"), kStart).changed);
+  EXPECT_FALSE(AcquireOn(limits, record, By("b"), kStart).changed);
   const auto marked = ApplyMarkSent(limits, record, {kKey, "a", record.epoch}, kStart);
   EXPECT_TRUE(marked.changed && !marked.publish);
   EXPECT_FALSE(ApplyMarkSent(limits, record, {kKey, "a", record.epoch}, kStart).changed);
@@ -176,6 +186,31 @@ TEST(ProtocolTest, OnlyRealChangesAreStoredAndOnlyTheirsArePublished) {
   EXPECT_FALSE(revoked_again.changed || revoked_again.publish);
   EXPECT_TRUE(ApplyForgetTokens(record, 3));
   EXPECT_FALSE(ApplyForgetTokens(record, 3));
+}
+
+TEST(ProtocolTest, ReservedRecordsAreStoredAndNobodyIsTold) {
+  const ProtocolLimits limits;
+  std::optional<GrantRecord> record;
+  const auto nothing = ApplyAcquire(limits, record, By("a"), kStart);
+  EXPECT_FALSE(nothing.changed || record.has_value());
+  const auto reserved = ApplyAcquire(limits, record, By("a", 0, Purpose::kRegistration), kStart);
+  EXPECT_TRUE(reserved.changed && !reserved.publish);
+  EXPECT_FALSE(IsGrant(record));
+  EXPECT_EQ(record->updated, kStart);
+  const auto failed = ApplyFail(limits, *record, {kKey, "a", 1, 0, FailureKind::kThrottled, ""},
+                                kStart + absl::Seconds(1));
+  EXPECT_TRUE(failed.changed && !failed.publish);
+  // Later than that nothing in it counts.
+  EXPECT_EQ(limits.ReservedLife(), absl::Seconds(3600 + 1200 + 40));
+
+  std::optional<GrantRecord> counted;
+  EXPECT_TRUE(ApplyCountSend(limits, counted, {kKey, "code"}, kStart).changed);
+  EXPECT_FALSE(ApplyCountSend(limits, counted, {kKey, "code"}, kStart).changed);
+  EXPECT_EQ(counted->updated, kStart);
+  const auto registered = ApplyRegister(counted, {.key = kKey, .attempt_id = "r"}, kStart);
+  EXPECT_TRUE(registered.changed && registered.publish);
+  EXPECT_TRUE(IsGrant(counted));
+  EXPECT_EQ(counted->created, kStart);
 }
 
 TEST(ProtocolTest, KeptErrorEndsBetweenCharacters) {
@@ -201,7 +236,7 @@ class RandomHistory {
 
   void Run(int steps) {
     std::optional<GrantRecord> record;
-    ApplyRegister(limits_, record, {.key = kKey, .attempt_id = "register"}, now_);
+    ApplyRegister(record, {.key = kKey, .attempt_id = "register"}, now_);
     record_ = *record;
     for (int i = 0; i < steps && !testing::Test::HasFailure(); ++i) {
       const int64_t generation = record_.generation;
@@ -223,7 +258,7 @@ class RandomHistory {
 
   void Step(int i) {
     now_ += absl::Milliseconds(Below(4) == 0 ? Below(60'000) : Below(1000));
-    switch (Below(12)) {
+    switch (Below(14)) {
       case 0:
       case 1:
       case 2:
@@ -239,6 +274,10 @@ class RandomHistory {
       case 9:
       case 10:
         return WithAttempt([&](const std::string& id, Attempt& a) { Fail(id, a); });
+      case 11:
+        return CountSend(absl::StrCat("code-", i));
+      case 12:
+        return Revoke();
       default:
         if (Below(20) != 0) return;
         return Register(absl::StrCat("register-", i));
@@ -255,9 +294,13 @@ class RandomHistory {
   }
 
   void Acquire(const std::string& id) {
-    const auto acquired = ApplyAcquire(limits_, record_, By(id, record_.generation), now_);
+    const bool registers = Below(3) == 0;
+    const auto acquired = AcquireOn(
+        limits_, record_,
+        By(id, record_.generation, registers ? Purpose::kRegistration : Purpose::kCaller), now_);
     if (acquired.result.outcome != AcquireResult::Outcome::kGranted) return;
-    EXPECT_EQ(record_.state, GrantState::kActive);
+    EXPECT_TRUE(registers || record_.state == GrantState::kActive);
+    EXPECT_GE(now_, throttled_until_);
     EXPECT_TRUE(epochs_.insert(acquired.result.epoch).second) << "an epoch was given twice";
     // At most one may be sending: whoever was sent before has had its lease.
     for (const auto& [other, attempt] : attempts_) {
@@ -275,6 +318,22 @@ class RandomHistory {
     EXPECT_EQ(attempt.sent, absl::InfinitePast()) << "sent twice";
     EXPECT_EQ(record_.epoch, attempt.epoch);
     attempt.sent = now_;
+    Sent();
+  }
+
+  void CountSend(const std::string& id) {
+    std::optional<GrantRecord> record = record_;
+    const auto counted = ApplyCountSend(limits_, record, {kKey, id}, now_);
+    record_ = *record;
+    if (counted.result.outcome != CountSendResult::Outcome::kCounted) return;
+    Sent();
+    if (Below(10) != 0) return;
+    ApplyFail(limits_, record_, {kKey, id, 0, 0, FailureKind::kThrottled, "error"}, now_);
+    throttled_until_ = now_ + limits_.throttle_cooldown - absl::Milliseconds(1);
+  }
+
+  void Sent() {
+    EXPECT_GE(now_, throttled_until_);
     all_sends_.push_back(now_);
     for (const ProtocolLimits::Window& window : limits_.budget) {
       const auto in_window = std::count_if(
@@ -318,13 +377,25 @@ class RandomHistory {
       EXPECT_EQ(record_.generation, attempt.generation);
       settled_.insert(id);
       if (kind == FailureKind::kDoubtedInvalid) doubt_ended_ = record_.epoch + 1;
+      if (kind == FailureKind::kThrottled && failed.changed) {
+        throttled_until_ = now_ + limits_.throttle_cooldown - absl::Milliseconds(1);
+      }
     }
   }
 
   void Register(const std::string& id) {
     std::optional<GrantRecord> record = record_;
-    ApplyRegister(limits_, record, {.key = kKey, .attempt_id = id, .sends = 0}, now_);
+    ApplyRegister(record, {.key = kKey, .attempt_id = id}, now_);
     record_ = *record;
+    Superseded();
+  }
+
+  void Revoke() {
+    if (Below(20) != 0) return;
+    if (ApplyRevoke(record_, now_).changed) Superseded();
+  }
+
+  void Superseded() {
     // Another grant: what is out for the old one is no concern of its lease.
     for (const auto& [other, attempt] : attempts_) settled_.insert(other);
     superseded_ = record_.epoch;
@@ -339,6 +410,7 @@ class RandomHistory {
   std::set<int64_t> epochs_;
   std::set<int64_t> committed_generations_;
   std::vector<absl::Time> all_sends_;
+  absl::Time throttled_until_ = absl::InfinitePast();
   int64_t superseded_ = 0;
   int64_t last_success_ = 0;
   int64_t doubt_ended_ = 0;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/errors.h"
 
 namespace tokenbroker {
@@ -89,6 +90,22 @@ MarkSentOutcome TokenStoreContract::MarkSent(const GrantKey& key, std::string_vi
   if (outcome.ok()) return *outcome;
   ADD_FAILURE() << "MarkSent: " << outcome.status();
   return MarkSentOutcome::kLost;
+}
+
+CountSendResult TokenStoreContract::CountSend(const GrantKey& key, std::string_view attempt) {
+  return Value(store().CountSend({key, std::string(attempt)}), "CountSend");
+}
+
+void TokenStoreContract::CountSends(const GrantKey& key, int sends) {
+  for (int i = 0; i < sends; ++i) {
+    EXPECT_EQ(CountSend(key, absl::StrCat("code-", ++codes_)).outcome,
+              CountSendResult::Outcome::kCounted);
+  }
+}
+
+GrantRecord TokenStoreContract::RegisterWithSends(const GrantKey& key, int sends) {
+  CountSends(key, sends);
+  return RegisterOrg(key);
 }
 
 CommitResult TokenStoreContract::Commit(const GrantKey& key, std::string_view attempt,

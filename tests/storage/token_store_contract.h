@@ -68,6 +68,7 @@ class TokenStoreContract : public testing::TestWithParam<StoreBackend> {
   GrantRecord Load(const GrantKey& key);
   RegisterResult Register(const RegisterRequest& request);
   GrantRecord RegisterOrg(const GrantKey& key);  // generation 1
+  CountSendResult CountSend(const GrantKey& key, std::string_view attempt);
   AcquireResult Acquire(const GrantKey& key, std::string_view attempt, int64_t seen_generation = 1,
                         Purpose purpose = Purpose::kCaller);
   MarkSentOutcome MarkSent(const GrantKey& key, std::string_view attempt, int64_t epoch);
@@ -76,6 +77,11 @@ class TokenStoreContract : public testing::TestWithParam<StoreBackend> {
   FailResult Fail(const GrantKey& key, std::string_view attempt, int64_t epoch, int64_t generation,
                   FailureKind kind = FailureKind::kTransient);
   RevokeResult Revoke(const GrantKey& key);
+
+  // Counts `sends` codes, and fails the test unless the budget has room for them.
+  void CountSends(const GrantKey& key, int sends);
+  // A grant with generation 1 and so many sends in its journal.
+  GrantRecord RegisterWithSends(const GrantKey& key, int sends);
 
   // Acquires and marks sent, and fails the test unless both are granted. Returns the epoch.
   int64_t AcquireAndSend(const GrantKey& key, std::string_view attempt,
@@ -90,6 +96,7 @@ class TokenStoreContract : public testing::TestWithParam<StoreBackend> {
   ProtocolLimits limits_ = ContractLimits();
 
  private:
+  int codes_ = 0;  // that were counted
   std::unique_ptr<StoreFixture> fixture_;
   std::unique_ptr<TokenStore> store_;
   std::unique_ptr<TokenStore> other_;

@@ -114,7 +114,7 @@ absl::StatusOr<GrantRecord> FakeTokenStore::Load(const GrantKey& key) {
   {
     MutexLock lock(shared_->mutex);
     if (const auto found = shared_->records.find(EncodeGrantKey(key));
-        found != shared_->records.end()) {
+        found != shared_->records.end() && IsGrant(found->second)) {
       found->second.store_now = ToMilliseconds(Now());
       loaded = found->second;
     }
@@ -123,18 +123,37 @@ absl::StatusOr<GrantRecord> FakeTokenStore::Load(const GrantKey& key) {
   return loaded;
 }
 
+template <typename Apply>
+auto FakeTokenStore::ApplyTo(const GrantKey& key, std::optional<GrantRecord>& record, Apply apply) {
+  MutexLock lock(shared_->mutex);
+  const std::string encoded = EncodeGrantKey(key);
+  if (const auto found = shared_->records.find(encoded); found != shared_->records.end()) {
+    record = found->second;
+  }
+  auto applied = apply(record);
+  if (record) shared_->records[encoded] = *record;
+  return applied;
+}
+
 absl::StatusOr<AcquireResult> FakeTokenStore::Acquire(const AcquireRequest& request) {
   TB_RETURN_IF_ERROR(Begin(Op::kAcquire));
-  AcquireResult result;
-  {
-    MutexLock lock(shared_->mutex);
-    if (const auto found = shared_->records.find(EncodeGrantKey(request.key));
-        found != shared_->records.end()) {
-      result = ApplyAcquire(options_.limits, found->second, request, Now()).result;
-      result.record = found->second;
-    }
-  }
+  std::optional<GrantRecord> record;
+  AcquireResult result = ApplyTo(request.key, record, [&](std::optional<GrantRecord>& stored) {
+                           return ApplyAcquire(options_.limits, stored, request, Now());
+                         }).result;
+  if (record) result.record = *std::move(record);
   TB_RETURN_IF_ERROR(End(Op::kAcquire));
+  return result;
+}
+
+absl::StatusOr<CountSendResult> FakeTokenStore::CountSend(const CountSendRequest& request) {
+  TB_RETURN_IF_ERROR(Begin(Op::kCountSend));
+  std::optional<GrantRecord> record;
+  const CountSendResult result =
+      ApplyTo(request.key, record, [&](std::optional<GrantRecord>& stored) {
+        return ApplyCountSend(options_.limits, stored, request, Now());
+      }).result;
+  TB_RETURN_IF_ERROR(End(Op::kCountSend));
   return result;
 }
 
@@ -191,22 +210,13 @@ absl::StatusOr<FailResult> FakeTokenStore::Fail(const FailRequest& request) {
 
 absl::StatusOr<RegisterResult> FakeTokenStore::Register(const RegisterRequest& request) {
   TB_RETURN_IF_ERROR(Begin(Op::kRegister));
-  RegisterResult result;
-  bool publish = false;
-  {
-    MutexLock lock(shared_->mutex);
-    std::optional<GrantRecord> record;
-    const std::string key = EncodeGrantKey(request.key);
-    if (const auto found = shared_->records.find(key); found != shared_->records.end()) {
-      record = found->second;
-    }
-    Applied<RegisterResult> applied = ApplyRegister(options_.limits, record, request, Now());
-    shared_->records[key] = *record;
-    result = std::move(applied.result);
-    result.record = *std::move(record);
-    publish = applied.publish;
-  }
-  if (publish) Publish(result.record);
+  std::optional<GrantRecord> record;
+  Applied<RegisterResult> applied = ApplyTo(
+      request.key, record,
+      [&](std::optional<GrantRecord>& stored) { return ApplyRegister(stored, request, Now()); });
+  RegisterResult result = std::move(applied.result);
+  result.record = *std::move(record);
+  if (applied.publish) Publish(result.record);
   TB_RETURN_IF_ERROR(End(Op::kRegister));
   return result;
 }
@@ -254,6 +264,7 @@ absl::StatusOr<GrantPage> FakeTokenStore::ListPage(std::string_view prefix, std:
       it = shared_->records.lower_bound(std::string(prefix));
     }
     for (; it != shared_->records.end() && it->first.compare(0, prefix.size(), prefix) == 0; ++it) {
+      if (!IsGrant(it->second)) continue;
       if (static_cast<int>(page.records.size()) == limit) {
         page.next = EncodeGrantKey(page.records.back().key);
         break;

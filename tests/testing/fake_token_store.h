@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ class FakeTokenStore final : public TokenStore {
     kLoad,
     kAcquire,
     kMarkSent,
+    kCountSend,
     kCommit,
     kFail,
     kRegister,
@@ -52,6 +54,7 @@ class FakeTokenStore final : public TokenStore {
   absl::StatusOr<GrantRecord> Load(const GrantKey& key) override;
   absl::StatusOr<AcquireResult> Acquire(const AcquireRequest& request) override;
   absl::StatusOr<MarkSentOutcome> MarkSent(const MarkSentRequest& request) override;
+  absl::StatusOr<CountSendResult> CountSend(const CountSendRequest& request) override;
   absl::StatusOr<CommitResult> Commit(const CommitRequest& request) override;
   absl::StatusOr<FailResult> Fail(const FailRequest& request) override;
   absl::StatusOr<RegisterResult> Register(const RegisterRequest& request) override;
@@ -97,7 +100,8 @@ class FakeTokenStore final : public TokenStore {
   struct Shared {
     Mutex mutex;
     CondVar changed;
-    std::map<std::string, GrantRecord> records ABSL_GUARDED_BY(mutex);  // by EncodeGrantKey
+    // By EncodeGrantKey. Reserved ones are not cleared away: nobody sees them.
+    std::map<std::string, GrantRecord> records ABSL_GUARDED_BY(mutex);
     std::vector<FakeTokenStore*> replicas ABSL_GUARDED_BY(mutex);
   };
 
@@ -106,6 +110,9 @@ class FakeTokenStore final : public TokenStore {
   absl::Status Begin(Op op);
   // OK, or the reply is lost.
   absl::Status End(Op op);
+  // What an operation that makes records does to the one of `key`; `record` is as it is then.
+  template <typename Apply>
+  auto ApplyTo(const GrantKey& key, std::optional<GrantRecord>& record, Apply apply);
   void Publish(const GrantRecord& record);
   void Deliver(const ChangeEvent& event);
   absl::Time Now() const { return options_.clock.wall(); }

@@ -4,6 +4,7 @@
 local attempt, generation, lifetime = ARGV[4], tonumber(ARGV[5]), ARGV[6]
 
 if not exists then return { 'NOT_FOUND' } end -- guard: commit-not-found
+if int('st') == RESERVED then return { 'NOT_FOUND' } end -- guard: commit-reserved
 if record.ca == attempt then return answer('DUPLICATE') end -- guard: commit-duplicate
 if int('st') == REVOKED then return answer('REVOKED') end -- guard: commit-revoked
 local changes = {}

@@ -12,9 +12,10 @@
 -- lb labels, kw keep warm, rt refresh token, at access token, ax its expiry, ad API domain, ph lease
 -- phase, lo lease owner, le lease end, mn the call that marked the send, nb not before, fk kind, fe
 -- text and ft time of the last failure, fn consecutive failures, am ambiguous, js journal of sends,
--- ca last commit attempt, ra last register attempt, cr created, up updated. Times are milliseconds
--- since the epoch, 0 for none.
-local ACTIVE, NEEDS_CONSENT, REVOKED = 1, 2, 3
+-- ca last commit attempt, ra last register attempt, co last counted attempt, tu throttled until, cr
+-- created, up updated. Times are milliseconds since the epoch, 0 for none. The key of a reserved
+-- record, and no other one, expires.
+local ACTIVE, NEEDS_CONSENT, REVOKED, RESERVED = 1, 2, 3, 4
 local NONE, HELD, SENT = 0, 1, 2
 
 local key, channel, event_key = KEYS[1], ARGV[2], ARGV[3]
@@ -31,8 +32,8 @@ local exists = #flat > 0
 
 -- True: a record without it is damaged.
 local INTEGERS = {
-  g = true, ep = true, st = true, ax = false, ph = false, le = false, nb = false, fn = false,
-  am = false,
+  g = true, ep = true, st = true, ax = false, ph = false, le = false, nb = false, tu = false,
+  fn = false, am = false,
 }
 for field, required in pairs(INTEGERS) do
   local value = record[field] or (required and '' or '0')
@@ -64,8 +65,19 @@ local function save(changes)
   end
 end
 
+-- The record of a grant that is not there, for a registration that is about to send. It goes away
+-- when nobody has come back for it for `life`.
+local function reserve(life)
+  if not exists then
+    save({ g = 0, ep = 0, st = RESERVED, ty = 1, dc = '' })
+  end
+  if int('st') ~= RESERVED then return end -- guard: reserve-keeps-grants
+  redis.call('PEXPIRE', key, life)
+end
+
 -- An event that cannot be published must not undo what was stored: who waits for it polls, too.
 local function publish()
+  if int('st') == RESERVED then return end
   redis.pcall('PUBLISH', channel, record.g .. ' ' .. record.st .. ' ' .. event_key)
 end
 
@@ -93,16 +105,22 @@ local function lease_rest(max_lease)
   return math.max(rest, 0)
 end
 
-local function cooldown_rest(max_cooldown)
-  local rest = int('nb') - now
+-- 'nb': no acquire before; 'tu': Zoho throttles.
+local function cooldown_rest(max_cooldown, field)
+  local rest = int(field) - now
   if rest > max_cooldown then return 0 end -- guard: cooldown-clamp
   return math.max(rest, 0)
+end
+
+local function longest_cooldown_rest(max_cooldown)
+  return math.max(cooldown_rest(max_cooldown, 'nb'), cooldown_rest(max_cooldown, 'tu'))
 end
 
 local function clear_lease(changes)
   changes.ph, changes.lo, changes.le, changes.mn = NONE, '', 0, ''
 end
 
+-- That Zoho throttles is not the grant's own failure: it stays.
 local function clear_failures(changes)
   changes.nb, changes.fk, changes.fe, changes.ft, changes.fn, changes.am = 0, 0, '', 0, 0, 0
 end
@@ -142,6 +160,19 @@ local function counted(sends, length)
     end
   end
   return kept
+end
+
+-- How long until every window has room for one more send besides `sends`.
+local function budget_wait(sends, windows, reserved_for_others)
+  local wait = 0
+  for _, window in ipairs(windows) do
+    local in_window = counted(sends, window.length)
+    local allowed = math.max(1, window.sends - reserved_for_others)
+    if #in_window >= allowed then
+      wait = math.max(wait, in_window[#in_window - allowed + 1] + window.length - now)
+    end
+  end
+  return wait
 end
 
 -- Without what no window can count, so that the journal stays short whatever is registered.

@@ -1,12 +1,14 @@
 -- Creates or replaces the grant. ARGV: attempt, grant type, DC, scopes, soid, display name, labels,
 -- keep warm, refresh token, whether there is an access token, access token, its life, its scopes
--- and API domain ('': none), sends that were made for it, budget windows.
+-- and API domain ('': none).
 local attempt, has_tokens, lifetime = ARGV[4], ARGV[13] == '1', ARGV[15]
-local made, windows = tonumber(ARGV[18]), parse_windows(ARGV[19])
 
 -- Also when it was revoked since: the late repetition of a registration revives nothing.
 if record.ra == attempt then return answer('DUPLICATE') end -- guard: register-duplicate
 local outcome = exists and 'REPLACED' or 'CREATED'
+if int('st') == RESERVED then outcome, exists = 'CREATED', false end -- guard: register-reserved
+-- Before anything is written, so that no grant ever expires.
+if int('st') == RESERVED then redis.call('PERSIST', key) end -- guard: register-persists
 
 -- The new generation turns away every commit and failure under way, the new epoch every check
 -- before sending.
@@ -24,12 +26,7 @@ if has_tokens then
 end
 changes.cr = now
 if exists then changes.cr = nil end -- guard: register-keeps-created
--- Zoho counts by user and client, not by our registrations: the journal lives on.
-local sends = journal()
-for _ = 1, made do
-  sends[#sends + 1] = now
-end
-changes.js = journal_text(trimmed(sends, windows))
+-- The journal lives on: Zoho counts by user and client, not by our registrations.
 save(changes)
 publish()
 return answer(outcome)

@@ -240,6 +240,7 @@ TEST(Refresher, TellsWhatBecameOfEveryAttempt) {
         ScriptedReply::ClientRejected(), ScriptedReply::Ambiguous(), ScriptedReply::Dead()}) {
     world.store().Edit(Grant().key, [](GrantRecord& record) {
       record.not_before = absl::InfinitePast();
+      record.throttled_until = absl::InfinitePast();
       record.sends.clear();
     });
     world.zoho().Script("rt-acme", reply);

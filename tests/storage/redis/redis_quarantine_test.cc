@@ -101,7 +101,37 @@ TEST_F(RedisQuarantineTest, RestartedServerRefreshesNothingAndDoesTheRest) {
   EXPECT_EQ(Acquire(*store, "b", "org-3").outcome, AcquireResult::Outcome::kRevoked);
   // Nor does anybody wait who would be told something else.
   store->WaitForChange(GrantOf("org-2"), 1, absl::Hours(1));
-  store->WaitForChange(GrantOf("org-3"), 2, absl::Hours(1));
+  store->WaitForChange(GrantOf("org-3"), 1, absl::Hours(1));
+}
+
+// Their requests are kept apart like refreshes. Codes disturb nobody, and do not wait.
+TEST_F(RedisQuarantineTest, RegistrationsWaitAndCodesDoNot) {
+  const std::unique_ptr<RedisTokenStore> store = Open(kLong);
+  ASSERT_TRUE(store->Register(RegistrationOf(GrantOf("org-1"))).ok());
+  ASSERT_TRUE(store->Revoke(GrantOf("org-1")).ok());
+  server_->Kill();
+  ASSERT_EQ(server_->Restart(), absl::OkStatus());
+  for (const char* org : {"org-1", "nobody"}) {
+    EXPECT_EQ(store->Acquire({GrantOf(org), "a", 0, Purpose::kRegistration})->outcome,
+              AcquireResult::Outcome::kBusy);
+    const absl::Time start = absl::Now();
+    store->WaitForChange(GrantOf(org), 2, absl::Milliseconds(200));
+    EXPECT_GE(absl::Now() - start, absl::Milliseconds(150)) << "spins";
+    EXPECT_EQ(store->CountSend({GrantOf(org), "b"})->outcome, CountSendResult::Outcome::kCounted);
+  }
+}
+
+TEST_F(RedisQuarantineTest, DeposedPrimaryCountsNoCodes) {
+  RedisTokenStoreOptions options = TestOptions(server_->port());
+  options.key_prefix = prefix_;
+  options.quarantine = kLong;
+  options.pool_size = 1;
+  const std::unique_ptr<RedisTokenStore> store = OpenRedis(options);
+  ASSERT_TRUE(store->Register(RegistrationOf(GrantOf("org-1"))).ok());
+  DeposeAndPromote();
+  // The connection is given up, and it is counted on a new one.
+  EXPECT_EQ(store->CountSend({GrantOf("org-1"), "b"})->outcome, CountSendResult::Outcome::kCounted);
+  EXPECT_EQ(store->topology_counters().primary_changes, 1);
 }
 
 TEST_F(RedisQuarantineTest, IsOneForAllBrokers) {

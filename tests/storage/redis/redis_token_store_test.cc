@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/errors.h"
 #include "gmock/gmock.h"
@@ -155,6 +156,39 @@ TEST_F(RedisTokenStoreTest, EveryKeyIsUnderThePrefixAndEachGrantInOneSlot) {
                         RedisKey("plain-1.2_3")));
 }
 
+TEST_F(RedisTokenStoreTest, ReservedRecordsExpireAndGrantsNever) {
+  const auto milliseconds_left = [&](std::string_view org) {
+    int64_t left = 0;
+    EXPECT_TRUE(absl::SimpleAtoi(Command({"PTTL", RedisKey(std::string(org))}), &left));
+    return absl::Milliseconds(left);
+  };
+  const absl::Duration never = absl::Milliseconds(-1);
+  const absl::Duration life = ContractLimits().ReservedLife();
+  ASSERT_TRUE(store_->Acquire({Key("org-1"), "a", 0, Purpose::kRegistration}).ok());
+  ASSERT_TRUE(store_->CountSend({Key("org-2"), "a"}).ok());
+  for (const char* org : {"org-1", "org-2"}) {
+    EXPECT_LE(milliseconds_left(org), life);
+    EXPECT_GT(milliseconds_left(org), life - absl::Minutes(5));
+    RegisterOrg(Key(org));
+    EXPECT_EQ(milliseconds_left(org), never);
+    ASSERT_TRUE(store_->Acquire({Key(org), "b", 0, Purpose::kRegistration}).ok());
+    ASSERT_TRUE(store_->CountSend({Key(org), "b"}).ok());
+    EXPECT_EQ(milliseconds_left(org), never);
+  }
+}
+
+// Its end minus the sent lease is the time of nobody's send then, and may be that of another one.
+TEST_F(RedisTokenStoreTest, ReleaseOfAHeldLeaseTakesBackNobodysSend) {
+  RegisterOrg(Key());
+  const int64_t epoch = Acquire(Key(), "a");
+  int64_t lease_end = 0;
+  ASSERT_TRUE(absl::SimpleAtoi(Command({"HGET", RedisKey("org-1"), "le"}), &lease_end));
+  Command({"HSET", RedisKey("org-1"), "js",
+           absl::StrCat(lease_end - absl::ToInt64Milliseconds(ContractLimits().sent_lease))});
+  ASSERT_TRUE(store_->Fail({Key(), "a", epoch, 1, FailureKind::kNotSent, ""}).ok());
+  EXPECT_EQ(store_->Load(Key())->sends.size(), 1u);
+}
+
 TEST_F(RedisTokenStoreTest, RecordWithCiphertextsStaysCompact) {
   RegisterRequest request = Registration(Key());
   request.refresh_token = Secret(std::string(300, 'r'));
@@ -289,6 +323,16 @@ TEST_F(RedisTokenStoreTest, RegisterWhoseAnswerWasLostIsMadeOnce) {
   const absl::StatusOr<RegisterResult> result = store_->Register(Registration(Key()));
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->record.generation, 1);
+}
+
+TEST_F(RedisTokenStoreTest, CountedSendWhoseAnswerWasLostIsOneSend) {
+  RegisterOrg(Key());
+  proxy_.LoseAnswersTo("EVALSHA", 2);
+  const absl::StatusOr<CountSendResult> result = store_->CountSend({Key(), "a"});
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->outcome, CountSendResult::Outcome::kCounted);
+  EXPECT_EQ(proxy_.losses_left(), 0);
+  EXPECT_EQ(store_->Load(Key())->sends.size(), 1u);
 }
 
 TEST_F(RedisTokenStoreTest, TriesAreBounded) {

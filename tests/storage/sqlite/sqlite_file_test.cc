@@ -183,6 +183,41 @@ TEST_F(SqliteFileTest, SchemaOfANewerBrokerIsRefused) {
   ExpectUnavailable(TryOpen().status(), "schema 99, made by a newer broker");
 }
 
+TEST_F(SqliteFileTest, FileOfTheFirstVersionIsBroughtForward) {
+  ASSERT_TRUE(Open()->Register(Registration()).ok());
+  ASSERT_TRUE(Connect()
+                  ->Execute("DROP INDEX reserved_grants;"
+                            "ALTER TABLE grants DROP COLUMN last_counted_attempt;"
+                            "ALTER TABLE grants DROP COLUMN throttled_until;"
+                            "PRAGMA user_version = 1")
+                  .ok());
+  const auto store = Open();
+  const absl::StatusOr<GrantRecord> record = store->Load(kKey);
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_EQ(record->throttled_until, absl::InfinitePast());
+  EXPECT_EQ(store->CountSend({kKey, "a"})->outcome, CountSendResult::Outcome::kCounted);
+  EXPECT_EQ(*Connect()->Ask("PRAGMA user_version"), "2");
+}
+
+TEST_F(SqliteFileTest, ReservedRecordsThatNobodyCameBackForAreClearedAway) {
+  SqliteTokenStore::Options options;
+  options.path = path();
+  absl::Time now = absl::Now();
+  options.clock.wall = [&now] { return now; };
+  const auto store = *SqliteTokenStore::Create(options);
+  ASSERT_TRUE(store->Register(Registration()).ok());
+  const auto reserve = [&](const std::string& org) {
+    ASSERT_TRUE(store->CountSend({{org, Environment::kProduction, "people-app"}, "a"}).ok());
+  };
+  const auto rows = [&] { return *Connect()->Ask("SELECT count(*) FROM grants"); };
+  reserve("org-2");
+  reserve("org-3");
+  EXPECT_EQ(rows(), "3");
+  now += options.limits.ReservedLife() + absl::Seconds(1);
+  reserve("org-4");
+  EXPECT_EQ(rows(), "2");
+}
+
 TEST_F(SqliteFileTest, EmptyFileIsFilled) {
   MakeFile("", 0644);
   EXPECT_TRUE(Open()->Register(Registration()).ok());
