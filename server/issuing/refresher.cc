@@ -260,8 +260,10 @@ RefreshResult Refresher::CommitUntilDone(const Holding& holding, TokenReply repl
       late = true;
       holding.on_late(committed.status());
     }
-    // An access token that has run out is no loss; a refresh token never runs out.
-    if (request.tokens.lifetime == absl::ZeroDuration() && !rotated) {
+    // An access token that has run out is no loss; a refresh token never runs out. But a damaged
+    // record is not mended by trying: until then somebody may have mended it.
+    if (request.tokens.lifetime == absl::ZeroDuration() &&
+        (!rotated || absl::IsDataLoss(committed.status()))) {
       break;
     }
     executor_->Pause(pause);
@@ -293,6 +295,11 @@ RefreshResult Refresher::SettleCommit(const Holding& holding, CommitResult commi
     case CommitResult::Outcome::kNotFound:
       break;
   }
+  // The store was emptied, or set back to before the grant was registered: records are never
+  // deleted. The consent lives on, and who has its refresh token, in a backup or a replica, can
+  // bring the grant back: so nothing is revoked at Zoho. Nor is the grant made anew out of what is
+  // left here, over whatever the store's owner is doing with it.
+  Tell(record, holding.purpose, "grant_missing");
   return Failed(OrgNotFoundError(), record, holding.acquired_at);
 }
 

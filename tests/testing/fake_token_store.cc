@@ -402,4 +402,9 @@ void FakeTokenStore::Edit(const GrantKey& key, const std::function<void(GrantRec
   change(shared_->records[EncodeGrantKey(key)]);
 }
 
+void FakeTokenStore::Erase(const GrantKey& key) {
+  MutexLock lock(shared_->mutex);
+  shared_->records.erase(EncodeGrantKey(key));
+}
+
 }  // namespace tokenbroker::testing

@@ -95,6 +95,8 @@ class FakeTokenStore final : public TokenStore {
   void ResetCounts();
   GrantRecord record(const GrantKey& key) const;
   void Edit(const GrantKey& key, const std::function<void(GrantRecord&)>& change);
+  // Its record is gone, as after a flush.
+  void Erase(const GrantKey& key);
 
  private:
   struct Shared {

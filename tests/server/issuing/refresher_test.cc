@@ -180,6 +180,47 @@ TEST(Refresher, TokensThatRanOutAreNoLoss) {
   EXPECT_EQ(world.record().refresh_token.Reveal(), "rt-2");
 }
 
+// Until then an operator may have mended the record. It is not waited for without end: a thread of
+// the lane waits with it.
+TEST(Refresher, ADamagedRecordIsGivenUpWithTheAccessToken) {
+  World world;
+  world.zoho().SetRotates(true);
+  world.Add({});
+  world.store().FailNext(Op::kCommit, RecordUnreadableError("x"), 1'000'000);
+  EXPECT_EQ(Brief(world.Get()), "RECORD_UNREADABLE");
+  world.Advance(absl::Minutes(59));
+  EXPECT_EQ(world.replica().commits_pending(), 1);
+  world.Advance(absl::Minutes(2));
+  EXPECT_EQ(world.replica().commits_pending(), 0);
+}
+
+TEST(Refresher, ADamagedRecordThatIsMendedInTimeGetsItsTokens) {
+  World world;
+  world.zoho().SetRotates(true);
+  world.Add({});
+  world.store().FailNext(Op::kCommit, RecordUnreadableError("x"), 1'000'000);
+  EXPECT_EQ(Brief(world.Get()), "RECORD_UNREADABLE");
+  world.Advance(absl::Minutes(30));
+  world.store().FailNext(Op::kCommit, absl::OkStatus(), 0);
+  world.Advance(absl::Seconds(2));
+  EXPECT_EQ(world.record().refresh_token.Reveal(), "rt-1");
+}
+
+// Somebody emptied the store while Zoho answered. The org's consent is not to go with it.
+TEST(Refresher, AGrantThatTheStoreLosesIsToldAndNotRevoked) {
+  World world;
+  world.zoho().SetRotates(true);
+  world.Add({});
+  world.distance().WhenSent([&] { world.store().Erase(Grant().key); });
+  EXPECT_EQ(Brief(world.Get()), "ORG_NOT_FOUND");
+  EXPECT_THAT(world.zoho().revoked(), ::testing::IsEmpty());
+  EXPECT_EQ(world.replica().grants_missing(), 1);
+  EXPECT_EQ(world.replica().CountOutcome("grant_missing"), 1);
+  EXPECT_EQ(world.replica().commits_pending(), 0);
+  // Nor is it made anew behind the operator's back.
+  EXPECT_EQ(world.record().generation, 0);
+}
+
 TEST(Refresher, ACommitAfterTheLeaseIsStillStored) {
   World world({.replicas = 2});
   world.zoho().SetRotates(true);
