@@ -142,8 +142,8 @@ TEST(Changes, WhatIsReadBeforeARevocationIsNotGivenOutAfterIt) {
 TEST(Changes, ARefusalEndsWithTheRegistrationThatMendsIt) {
   World world;
   world.Add({});
-  world.zoho().Script("rt-acme", ScriptedReply::Throttled());
-  ASSERT_EQ(Brief(world.Get()), "ZOHO_THROTTLED");
+  world.zoho().Script("rt-acme", ScriptedReply::ClientRejected());
+  ASSERT_EQ(Brief(world.Get()), "CLIENT_REJECTED");
   world.Add({.refresh_token = "rt-new"});
   EXPECT_EQ(Brief(world.Get()), "REFRESHED at-1");
 }
@@ -236,11 +236,13 @@ TEST(Changes, WhileTheSubscriptionIsDownTokensAreCheckedEveryFiveSeconds) {
 TEST(Changes, WhileTheSubscriptionIsDownRefusalsAreCheckedToo) {
   World world({.replicas = 2});
   world.Add({});
+  // So that the cooldown lasts for minutes.
+  world.store().Edit(Grant().key, [](GrantRecord& record) { record.consecutive_failures = 10; });
   world.replica(1).store().SetSession(0);
-  world.zoho().Script("rt-acme", ScriptedReply::Throttled());
-  ASSERT_EQ(Brief(world.replica(1).Get()), "ZOHO_THROTTLED");
+  world.zoho().Script("rt-acme", ScriptedReply::ClientRejected());
+  ASSERT_EQ(Brief(world.replica(1).Get()), "CLIENT_REJECTED");
   world.Add({.refresh_token = "rt-new"});
-  EXPECT_EQ(Brief(world.replica(1).Get()), "ZOHO_THROTTLED");
+  EXPECT_EQ(Brief(world.replica(1).Get()), "CLIENT_REJECTED");
   world.Advance(absl::Seconds(5));
   EXPECT_EQ(Brief(world.replica(1).Get()), "REFRESHED at-1");
 }

@@ -155,6 +155,7 @@ std::string Exercise(RedisTokenStore& store) {
   const int64_t session = store.subscription_session();
   expect(store.CheckDurability().status());
   expect(store.CheckWritable());
+  expect(store.CountSend({Key(), "code"}).status());
   expect(store.Register(Registration()).status());
   const absl::StatusOr<AcquireResult> acquired = store.Acquire({Key(), "a", 1, Purpose::kCaller});
   expect(acquired.status());
