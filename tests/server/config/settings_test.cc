@@ -307,23 +307,7 @@ const BadConfig kBadConfigs[] = {
     {"BudgetWindowIncomplete", With("protocol: {budget: [{sends: 3}, {length: 5s}]}\n"),
      "broker.yaml:10: protocol.budget[0].length: is required: the window's length\n"
      "broker.yaml:10: protocol.budget[1].sends: is required: the sends that the window allows"},
-    {"BudgetAboveZohosLimit", With("protocol: {budget: [{sends: 11, length: 10m}]}\n"),
-     "broker.yaml:10: protocol.budget: allows 11 sends in 10m, and Zoho 10; that must be accepted "
-     "by name: protocol.accept_risks: [BUDGET_ABOVE_ZOHO_LIMIT]"},
-    {"BudgetAboveZohosLimitInShortWindows",
-     With("protocol: {budget: [{sends: 4, length: 4m}, {sends: 60, length: 1h}]}\n"),
-     "broker.yaml:10: protocol.budget: allows 12 sends in 10m, and Zoho 10; that must be accepted "
-     "by name: protocol.accept_risks: [BUDGET_ABOVE_ZOHO_LIMIT]"},
 };
-
-TEST(SettingsTest, BudgetsUpToZohosLimitAndAcceptedOnes) {
-  for (const char* protocol :
-       {"{budget: [{sends: 10, length: 10m}]}", "{budget: [{sends: 5, length: 5m}]}",
-        "{budget: [{sends: 100, length: 1m}, {sends: 10, length: 1h}]}",
-        "{budget: [{sends: 100, length: 1s}], accept_risks: [BUDGET_ABOVE_ZOHO_LIMIT]}"}) {
-    EXPECT_EQ(Report(With(absl::StrCat("protocol: ", protocol, "\n"))), "") << protocol;
-  }
-}
 
 INSTANTIATE_TEST_SUITE_P(All, BadConfigTest, testing::ValuesIn(kBadConfigs),
                          [](const auto& info) { return info.param.name; });

@@ -116,8 +116,8 @@ TEST_F(TokenServiceTest, SaysWhyARegistrationFailed) {
   EXPECT_EQ(reason_of(ScriptedReply::Success(absl::Hours(1)), true), "REFRESH_TOKEN_MISSING");
   EXPECT_EQ(reason_of(ScriptedReply::ClientRejected(), true), "CLIENT_REJECTED");
   EXPECT_EQ(reason_of(ScriptedReply::Dead(), false), "REFRESH_TOKEN_REJECTED");
-  EXPECT_EQ(reason_of(ScriptedReply::Throttled(), false), "ZOHO_THROTTLED");
   EXPECT_EQ(reason_of(ScriptedReply::Unreachable(), false), "ZOHO_UNAVAILABLE");
+  EXPECT_EQ(reason_of(ScriptedReply::Throttled(), false), "ZOHO_THROTTLED");
 }
 
 TEST_F(TokenServiceTest, SendsNothingWithoutASecretForTheDc) {
