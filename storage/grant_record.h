@@ -76,6 +76,8 @@ struct GrantRecord {
   bool refresh_token_outdated = false;
   Secret access_token;  // empty: none yet
   absl::Time access_expiry = absl::InfinitePast();
+  // Infinite past: not known, in a record from before there was this field.
+  absl::Time access_stored = absl::InfinitePast();
   std::string api_domain;  // as Zoho last answered; "" before the first token
 
   LeasePhase phase = LeasePhase::kNone;
@@ -102,9 +104,14 @@ struct GrantRecord {
 
   absl::Time store_now;  // the store's clock when this record was read
 
+  // The access token was stored in the store's future: its clock was set back since, by more than
+  // clocks differ, and how long the token will live cannot be told. Once the clock has caught up,
+  // this can no longer be seen.
+  bool AccessAgeUnknown() const { return access_stored > store_now + absl::Seconds(5); }
   // Remaining life of the access token when the record was read; zero or less: none.
   absl::Duration AccessLifetime() const {
-    return access_token.empty() ? absl::ZeroDuration() : access_expiry - store_now;
+    if (access_token.empty() || AccessAgeUnknown()) return absl::ZeroDuration();
+    return access_expiry - store_now;
   }
 };
 

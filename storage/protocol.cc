@@ -40,6 +40,7 @@ void SupersedeEverything(GrantRecord& record, absl::Time now) {
 void StoreAccessToken(GrantRecord& record, const MintedTokens& tokens, absl::Time now) {
   record.access_token = tokens.access_token;
   record.access_expiry = ToMilliseconds(now + tokens.lifetime);
+  record.access_stored = now;
   if (!tokens.scopes.empty()) record.info.scopes = tokens.scopes;
   if (!tokens.api_domain.empty()) record.api_domain = tokens.api_domain;
 }
@@ -417,6 +418,7 @@ Applied<RegisterResult> ApplyRegister(std::optional<GrantRecord>& stored,
   // Of the grant that is replaced, perhaps of another DC.
   record.access_token = Secret();
   record.access_expiry = absl::InfinitePast();
+  record.access_stored = absl::InfinitePast();
   record.api_domain.clear();
   if (request.tokens) StoreAccessToken(record, *request.tokens, now);
   // The journal lives on: Zoho counts by user and client, not by our registrations.
@@ -452,6 +454,7 @@ bool ApplyForgetTokens(GrantRecord& record, int64_t generation) {
   record.refresh_token = Secret();
   record.access_token = Secret();
   record.access_expiry = absl::InfinitePast();
+  record.access_stored = absl::InfinitePast();
   return true;
 }
 

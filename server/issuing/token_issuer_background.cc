@@ -65,7 +65,8 @@ void TokenIssuer::SweepKeepWarm(const std::string& after) {
   if (page.ok()) {
     for (const GrantRecord& record : page->records) {
       if (record.info.keep_warm && record.state == GrantState::kActive &&
-          record.access_expiry - record.store_now <= RefreshAheadAt(record)) {
+          (record.AccessAgeUnknown() ||
+           record.access_expiry - record.store_now <= RefreshAheadAt(record))) {
         StartBackground(record.key, record.generation);
       }
     }

@@ -84,7 +84,7 @@ class GrantFiller {
   }
 
   void FillHistory() {
-    if (Known(record_.access_expiry)) {
+    if (Known(record_.access_expiry) && !record_.AccessAgeUnknown()) {
       SetTimestamp(ToWall(record_.access_expiry), *out_.mutable_access_token_expire_time());
     }
     if (const std::string_view kind = FailureName(record_.last_failure); !kind.empty()) {
@@ -118,7 +118,8 @@ class GrantFiller {
       out_.set_next_action(v1::NEXT_ACTION_COOLDOWN);
       return SetTimestamp(ToWall(cooled_down), *out_.mutable_next_action_time());
     }
-    const bool alive = Known(record_.access_expiry) && record_.access_expiry > record_.store_now;
+    const bool alive = Known(record_.access_expiry) && !record_.AccessAgeUnknown() &&
+                       record_.access_expiry > record_.store_now;
     const absl::Duration budget =
         BudgetWait(view_.limits, record_, Purpose::kCaller, record_.store_now);
     // While the token lives longer than that, the budget stops nothing.

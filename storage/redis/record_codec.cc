@@ -120,6 +120,7 @@ constexpr std::array kFields = {
     Field{"rt", true, false, [](T t, R& r) { return ParseSecret(t, r.refresh_token); }},
     Field{"at", true, false, [](T t, R& r) { return ParseSecret(t, r.access_token); }},
     Field{"ax", false, false, [](T t, R& r) { return ParseTime(t, r.access_expiry); }},
+    Field{"ct", false, false, [](T t, R& r) { return ParseTime(t, r.access_stored); }},
     Field{"ad", false, false, [](T t, R& r) { return ParseString(t, r.api_domain); }},
     Field{"ph", false, false,
           [](T t, R& r) { return ParseEnum(t, LeasePhase::kNone, LeasePhase::kSent, r.phase); }},

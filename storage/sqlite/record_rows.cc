@@ -17,11 +17,11 @@ namespace {
   "access_expiry, api_domain, phase, lease_owner, lease_end, not_before, last_failure, " \
   "last_error, last_failure_time, consecutive_failures, ambiguous, sends, "              \
   "last_commit_attempt, last_register_attempt, last_counted_attempt, throttled_until, "  \
-  "created, updated"
+  "created, updated, access_stored"
 #define TB_TOKEN_COLUMNS "access_token, refresh_token"
 #define TB_PARAMETERS                                                                       \
   "?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, " \
-  "?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31"
+  "?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32"
 
 constexpr char kSelectOne[] =
     "SELECT key, " TB_GRANT_COLUMNS ", " TB_TOKEN_COLUMNS " FROM grants WHERE key = ?1";
@@ -173,6 +173,7 @@ absl::StatusOr<GrantRecord> ReadRow(const Query& query, bool with_tokens) {
   record.throttled_until = row.Time();
   record.created = row.Time();
   record.updated = row.Time();
+  record.access_stored = row.Time();
   if (with_tokens) {
     record.access_token = Secret(row.String());
     record.refresh_token = Secret(row.String());
@@ -263,6 +264,7 @@ absl::Status WriteRecord(Connection& connection, const GrantRecord& record) {
   query.BindTime(i++, record.throttled_until);
   query.BindTime(i++, record.created);
   query.BindTime(i++, record.updated);
+  query.BindTime(i++, record.access_stored);
   query.BindBytes(i++, record.access_token.Reveal());
   query.BindBytes(i++, record.refresh_token.Reveal());
   return query.Run();

@@ -75,6 +75,11 @@ constexpr const char* kMigrations[] = {
       CREATE INDEX reserved_grants ON grants (updated) WHERE state = 4;
       PRAGMA user_version = 2;
     )sql",
+    // A token of unknown age is not handed out. NULL in rows from before.
+    R"sql(
+      ALTER TABLE grants ADD COLUMN access_stored INTEGER;
+      PRAGMA user_version = 3;
+    )sql",
 };
 constexpr int64_t kSchemaVersion = std::size(kMigrations);
 

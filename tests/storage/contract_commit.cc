@@ -67,6 +67,34 @@ TEST_P(TokenStoreContract, LifetimeRunsOnTheStoresClock) {
   EXPECT_FALSE(Load(Key()).access_token.empty());
 }
 
+TEST_P(TokenStoreContract, TokenFromTheStoresFutureIsOfUnknownAge) {
+  RegisterOrg(Key());
+  AcquireAndSend(Key(), "a");
+  Commit(Key(), "a", 1);
+  EXPECT_FALSE(Load(Key()).AccessAgeUnknown());
+  // The clock was right, and is an hour behind now: the token would seem to live for two.
+  Advance(-absl::Hours(1));
+  const GrantRecord record = Load(Key());
+  EXPECT_TRUE(record.AccessAgeUnknown());
+  EXPECT_EQ(record.AccessLifetime(), absl::ZeroDuration());
+  EXPECT_TRUE(record.access_token == Secret("access-2"));
+  const absl::StatusOr<GrantPage> page = store().ListPage("", "", 1);
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_TRUE(page->records.at(0).AccessAgeUnknown());
+  // The next one is good again; so is what comes with a registration.
+  AcquireAndSend(Key(), "b", 2);
+  Commit(Key(), "b", 2);
+  EXPECT_TRUE(About(Load(Key()).AccessLifetime(), absl::Hours(1)));
+  RegisterRequest registration = Registration(Key(), "register-2");
+  registration.tokens = Tokens();
+  Register(registration);
+  EXPECT_TRUE(About(Load(Key()).AccessLifetime(), absl::Hours(1)));
+  Advance(-absl::Hours(1));
+  EXPECT_TRUE(Load(Key()).AccessAgeUnknown());
+  // One without a token has none of unknown age.
+  EXPECT_FALSE(Register(Registration(Key(), "register-3")).record.AccessAgeUnknown());
+}
+
 TEST_P(TokenStoreContract, CommitAgainIsADuplicate) {
   RegisterOrg(Key());
   AcquireAndSend(Key(), "a");

@@ -15,7 +15,7 @@ if int('g') ~= generation then save(changes) return answer('SUPERSEDED') end -- 
 
 clear_failures(changes)
 changes.g, changes.st = int('g') + 1, ACTIVE
-changes.at, changes.ax = ARGV[7], now + lifetime
+changes.at, changes.ax, changes.ct = ARGV[7], now + lifetime, now
 changes.rt, changes.sc, changes.ad = ARGV[8], ARGV[9], ARGV[10]
 if ARGV[8] == '' then changes.rt = nil end -- guard: commit-keeps-refresh-token
 if ARGV[9] == '' then changes.sc = nil end -- guard: commit-keeps-scopes

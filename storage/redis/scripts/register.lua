@@ -17,9 +17,10 @@ clear_lease(changes)
 clear_failures(changes)
 changes.ty, changes.dc, changes.sc, changes.so = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 changes.dn, changes.lb, changes.kw, changes.rt = ARGV[9], ARGV[10], ARGV[11], ARGV[12]
-changes.at, changes.ax, changes.ad = '', 0, ''
+changes.at, changes.ax, changes.ct, changes.ad = '', 0, 0, ''
 if has_tokens then
-  changes.at, changes.ax, changes.ad = ARGV[14], now + lifetime, ARGV[17]
+  changes.at, changes.ax, changes.ct = ARGV[14], now + lifetime, now
+  changes.ad = ARGV[17]
   if ARGV[16] ~= '' then
     changes.sc = ARGV[16]
   end

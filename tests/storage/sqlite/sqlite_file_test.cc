@@ -184,19 +184,24 @@ TEST_F(SqliteFileTest, SchemaOfANewerBrokerIsRefused) {
 }
 
 TEST_F(SqliteFileTest, FileOfTheFirstVersionIsBroughtForward) {
-  ASSERT_TRUE(Open()->Register(Registration()).ok());
+  RegisterRequest registration = Registration();
+  registration.tokens = MintedTokens{.access_token = Secret("old"), .lifetime = absl::Hours(1)};
+  ASSERT_TRUE(Open()->Register(registration).ok());
   ASSERT_TRUE(Connect()
                   ->Execute("DROP INDEX reserved_grants;"
                             "ALTER TABLE grants DROP COLUMN last_counted_attempt;"
                             "ALTER TABLE grants DROP COLUMN throttled_until;"
+                            "ALTER TABLE grants DROP COLUMN access_stored;"
                             "PRAGMA user_version = 1")
                   .ok());
   const auto store = Open();
   const absl::StatusOr<GrantRecord> record = store->Load(kKey);
   ASSERT_TRUE(record.ok()) << record.status();
   EXPECT_EQ(record->throttled_until, absl::InfinitePast());
+  EXPECT_EQ(record->access_stored, absl::InfinitePast());
+  EXPECT_TRUE(record->access_token == Secret("old"));
+  EXPECT_GT(record->AccessLifetime(), absl::Minutes(50));
   EXPECT_EQ(store->CountSend({kKey, "a"})->outcome, CountSendResult::Outcome::kCounted);
-  EXPECT_EQ(*Connect()->Ask("PRAGMA user_version"), "2");
 }
 
 TEST_F(SqliteFileTest, ReservedRecordsThatNobodyCameBackForAreClearedAway) {
