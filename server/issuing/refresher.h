@@ -71,8 +71,8 @@ class Refresher {
   // then the result's. Keeps to the DC's circuit breaker.
   Spent Spend(const TokenRequest& request, const GrantKey& key, BeforeSend before_send);
 
-  // The last check before the first byte: still ours, and journalled. GRANT_CHANGED: do not send.
-  // The store's errors.
+  // The last check before the first byte: still ours, journalled, and the lease as long as the
+  // request may take. GRANT_CHANGED: do not send. The store's errors.
   absl::Status CheckBeforeSend(MonotonicTime acquired_at, const GrantKey& key,
                                const std::string& attempt_id, int64_t epoch);
   // Records a failure in the store. With some patience unless nothing was sent: what is not

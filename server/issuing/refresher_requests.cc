@@ -28,11 +28,20 @@ absl::StatusOr<TokenRequest> Refresher::PrepareRequest(const std::string& oauth_
 absl::Status Refresher::CheckBeforeSend(MonotonicTime acquired_at, const GrantKey& key,
                                         const std::string& attempt_id, int64_t epoch) {
   // The store's clock decides who has the lease; this one only ever gives it up sooner.
-  if (clock_.monotonic() - acquired_at > limits_.pre_send_lease - limits_.clock_drift) {
+  const MonotonicTime begin = clock_.monotonic();
+  if (begin - acquired_at > limits_.pre_send_lease - limits_.clock_drift) {
     return GrantChangedError();
   }
   TB_ASSIGN_OR_RETURN(const MarkSentOutcome outcome, store_->MarkSent({key, attempt_id, epoch}));
-  return outcome == MarkSentOutcome::kMarked ? absl::OkStatus() : GrantChangedError();
+  if (outcome != MarkSentOutcome::kMarked) return GrantChangedError();
+  // The sent lease runs since the store marked it, and the answer may have come late, or found this
+  // process standing still. A request that could outlive the lease does not leave. Storing its
+  // result needs no lease, so the commit budget is what marking may take.
+  if (clock_.monotonic() - begin + limits_.response_timeout + limits_.clock_drift >=
+      limits_.sent_lease) {
+    return GrantChangedError();
+  }
+  return absl::OkStatus();
 }
 
 Spent Refresher::Spend(const TokenRequest& request, const GrantKey& key, BeforeSend before_send) {

@@ -105,6 +105,31 @@ TEST(Refresher, ALostAnswerToTheMarkIsNoSend) {
   EXPECT_FALSE(world.record().ambiguous);
 }
 
+TEST(Refresher, AMarkThatWasAnsweredTooLateSendsNothing) {
+  const ProtocolLimits limits;
+  const absl::Duration late = limits.sent_lease - limits.response_timeout - limits.clock_drift;
+  World world;
+  world.Add({});
+  // Stored, and then this process stands still: of the lease there is less left than the request
+  // may take.
+  world.store().After(Op::kMarkSent, [&] { world.executor().Pause(late); });
+  const auto call = world.Start({.deadline = absl::Seconds(30)});
+  world.Advance(late);
+  EXPECT_EQ(Brief(call), "REFRESHED at-1");
+  EXPECT_EQ(world.zoho().sends(), 1);
+  EXPECT_EQ(world.store().count(Op::kMarkSent), 2);
+  EXPECT_THAT(world.replica().outcomes(), ElementsAre("not_sent", "refreshed"));
+  // The one that did not leave is not counted.
+  EXPECT_EQ(world.record().sends.size(), 1u);
+
+  world.store().After(Op::kMarkSent,
+                      [&] { world.executor().Pause(late - absl::Milliseconds(1)); });
+  const auto next = world.Start({.rejected_version = 2, .deadline = absl::Seconds(30)});
+  world.Advance(late);
+  EXPECT_EQ(Brief(next), "REFRESHED at-2");
+  EXPECT_EQ(world.store().count(Op::kMarkSent), 3);
+}
+
 TEST(Refresher, ALostAnswerToTheCommitIsNoSecondCommit) {
   World world;
   world.Add({});
