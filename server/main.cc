@@ -182,7 +182,14 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   Metrics metrics(ProgramVersion());
   IssuingEvents events = MakeEvents(log, metrics);
 
-  absl::StatusOr<OpenedStore> opened = OpenStore(settings, clock);
+  const auto on_clock_jump = [&log, &metrics](const redis::ServerClock::Jump& jump) {
+    metrics.Add(Metric::kStoreClockJumps, {});
+    log.Event(LogLevel::kError, "store_clock",
+              {{"by_ms", jump.by},
+               {"at_first_sight", jump.at_first_sight},
+               {"nothing_sent_for_ms", jump.quiet}});
+  };
+  absl::StatusOr<OpenedStore> opened = OpenStore(settings, clock, on_clock_jump);
   if (!opened.ok()) return Fail(log, "store", opened.status());
   DurabilityWatch::Check check;
   if (opened->redis != nullptr)

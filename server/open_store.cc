@@ -58,7 +58,9 @@ absl::StatusOr<RedisTokenStore::Options> RedisOptions(const RedisSettings& redis
 
 }  // namespace
 
-absl::StatusOr<OpenedStore> OpenStore(const Settings& settings, const Clock& clock) {
+absl::StatusOr<OpenedStore> OpenStore(
+    const Settings& settings, const Clock& clock,
+    std::function<void(const redis::ServerClock::Jump&)> on_clock_jump) {
   OpenedStore opened;
   if (settings.store.sqlite) {
     SqliteTokenStore::Options options;
@@ -70,6 +72,7 @@ absl::StatusOr<OpenedStore> OpenStore(const Settings& settings, const Clock& clo
   } else {
     TB_ASSIGN_OR_RETURN(RedisTokenStore::Options options, RedisOptions(*settings.store.redis));
     options.limits = settings.protocol;
+    options.on_clock_jump = std::move(on_clock_jump);
     TB_ASSIGN_OR_RETURN(std::unique_ptr<RedisTokenStore> redis,
                         RedisTokenStore::Create(std::move(options)));
     opened.redis = redis.get();

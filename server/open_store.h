@@ -1,6 +1,7 @@
 #ifndef TOKEN_BROKER_SERVER_OPEN_STORE_H_
 #define TOKEN_BROKER_SERVER_OPEN_STORE_H_
 
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -17,8 +18,11 @@ struct OpenedStore {
   RedisTokenStore* redis = nullptr;  // behind `store`, as long as that lives; null: it is SQLite
 };
 
-// INVALID_ARGUMENT, or what the SQLite file says. Redis need not answer yet.
-absl::StatusOr<OpenedStore> OpenStore(const Settings& settings, const Clock& clock);
+// INVALID_ARGUMENT, or what the SQLite file says. Redis need not answer yet. `on_clock_jump`: see
+// RedisTokenStoreOptions.
+absl::StatusOr<OpenedStore> OpenStore(
+    const Settings& settings, const Clock& clock,
+    std::function<void(const redis::ServerClock::Jump&)> on_clock_jump);
 
 }  // namespace tokenbroker
 

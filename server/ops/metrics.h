@@ -45,6 +45,7 @@ enum class Metric : uint8_t {
   kStoreOperationDuration,
   kStoreSubscribed,
   kStoreRisks,
+  kStoreClockJumps,
   kHttpRequests,
   kReady,
   kLogLinesDropped,
@@ -55,7 +56,7 @@ enum class Metric : uint8_t {
   kProcessStartTime,
 };
 
-inline constexpr std::array<MetricDefinition, 24> kMetricDefinitions = {{
+inline constexpr std::array<MetricDefinition, 25> kMetricDefinitions = {{
     {"tokenbroker_calls_total", MetricType::kCounter, "rpc,code,reason,source",
      "Answered calls. source is where GetAccessToken had the token from."},
     {"tokenbroker_call_duration_seconds", MetricType::kHistogram, "rpc",
@@ -89,6 +90,10 @@ inline constexpr std::array<MetricDefinition, 24> kMetricDefinitions = {{
     {"tokenbroker_store_risks", MetricType::kGauge, "risk",
      "1 while the Redis primary could lose grants in this way, and the configuration does not "
      "accept it, else 0."},
+    {"tokenbroker_store_clock_jumps_total", MetricType::kCounter, "",
+     "Times that a Redis primary's clock was found set, or off at first sight: nothing was sent "
+     "for "
+     "protocol.sent_lease."},
     {"tokenbroker_http_requests_total", MetricType::kCounter, "path,status",
      "Requests to the HTTP listeners. path is one of those served, or other."},
     {"tokenbroker_ready", MetricType::kGauge, "", "1 while /readyz says yes, else 0."},

@@ -53,18 +53,18 @@ Result Client::Repeat(std::string_view key, Once once) {
 
 absl::StatusOr<std::vector<Reply>> Client::Run(std::string_view key,
                                                absl::Span<const Command> commands,
-                                               absl::Duration* quarantine_left) {
+                                               absl::Duration* held_back) {
   return Repeat<absl::StatusOr<std::vector<Reply>>>(
-      key, [&](Try& attempt) { return RunOnce(commands, attempt, quarantine_left); });
+      key, [&](Try& attempt) { return RunOnce(commands, attempt, held_back); });
 }
 
 absl::StatusOr<Reply> Client::RunScript(ScriptId script, std::string_view key,
-                                        const ScriptArguments& arguments,
-                                        const ScriptRules& rules) {
+                                        const ScriptArguments& arguments, const ScriptRules& rules,
+                                        absl::Duration* held_back) {
   Command command = {"EVALSHA", "", "1", key};
   command.insert(command.end(), arguments.words().begin(), arguments.words().end());
   return Repeat<absl::StatusOr<Reply>>(
-      key, [&](Try& attempt) { return RunScriptOnce(script, command, rules, attempt); });
+      key, [&](Try& attempt) { return RunScriptOnce(script, command, rules, attempt, held_back); });
 }
 
 absl::Status Client::CheckWritable(std::string_view key_prefix) {
@@ -76,6 +76,7 @@ absl::Status Client::CheckWritable(std::string_view key_prefix) {
     const Command command = {"SET", key, "1", "EX", "60"};
     absl::Status status = Repeat<absl::Status>(key, [&](Try& attempt) -> absl::Status {
       TB_ASSIGN_OR_RETURN(const ConnectionPool::Lease connection, Connect(attempt));
+      TB_RETURN_IF_ERROR(CompareClocks(connection));
       TB_ASSIGN_OR_RETURN(const Reply reply, Call(command, attempt, *connection));
       if (reply.view().is_error()) return ErrorFrom(reply.view(), *connection, attempt);
       return WaitForReplicas(*connection, attempt);
@@ -95,7 +96,7 @@ absl::StatusOr<ConnectionPool::Lease> Client::Connect(const Try& attempt) {
 }
 
 absl::StatusOr<std::vector<Reply>> Client::RunOnce(absl::Span<const Command> commands, Try& attempt,
-                                                   absl::Duration* quarantine_left) {
+                                                   absl::Duration* held_back) {
   TB_ASSIGN_OR_RETURN(const ConnectionPool::Lease connection, Connect(attempt));
   std::vector<Command> asking;
   if (attempt.asking) {
@@ -110,7 +111,7 @@ absl::StatusOr<std::vector<Reply>> Client::RunOnce(absl::Span<const Command> com
   for (const Reply& reply : replies) {
     if (reply.view().is_error()) return ErrorFrom(reply.view(), *connection, attempt);
   }
-  if (quarantine_left != nullptr) *quarantine_left = connection.reign().quarantine_end.Left();
+  if (held_back != nullptr) *held_back = connection.reign().HeldBack();
   if (!attempt.asking) return replies;
   std::vector<Reply> answers;
   for (size_t i = 1; i < replies.size(); i += 2) answers.push_back(std::move(replies[i]));
@@ -201,7 +202,8 @@ absl::Status Client::RunGroup(const std::shared_ptr<ConnectionPool>& pool, bool 
 }
 
 absl::StatusOr<Reply> Client::RunScriptOnce(ScriptId script, const Command& command,
-                                            const ScriptRules& rules, Try& attempt) {
+                                            const ScriptRules& rules, Try& attempt,
+                                            absl::Duration* held_back) {
   TB_ASSIGN_OR_RETURN(const ConnectionPool::Lease connection, Connect(attempt));
   std::string digest = Digest(script);
   if (digest.empty()) {
@@ -209,16 +211,26 @@ absl::StatusOr<Reply> Client::RunScriptOnce(ScriptId script, const Command& comm
   }
   Command call = command;
   call[1] = digest;
-  const std::string quarantine = absl::StrCat(absl::ToInt64Milliseconds(
-      absl::Ceil(connection.reign().quarantine_end.Left(), absl::Milliseconds(1))));
+  const Reign& reign = connection.reign();
+  std::string rest, earliest, latest;
+  const MonotonicTime begin = MonotonicNow();
   if (rules.fenced) {
-    call.push_back(connection.reign().inherited);
-    call.push_back(quarantine);
+    rest = absl::StrCat(
+        absl::ToInt64Milliseconds(absl::Ceil(reign.HeldBack(), absl::Milliseconds(1))));
+    // Twice: the script may have to be loaded.
+    const ServerClock::Range range = reign.clock->Expect(begin, 2 * options_.command_timeout);
+    earliest = absl::StrCat(absl::ToUnixMillis(range.earliest));
+    latest = absl::StrCat(absl::ToUnixMillis(range.latest));
+    for (const std::string_view word : {std::string_view(reign.inherited), std::string_view(rest),
+                                        std::string_view(earliest), std::string_view(latest)}) {
+      call.push_back(word);
+    }
   }
   TB_ASSIGN_OR_RETURN(Reply reply, Call(call, attempt, *connection));
   if (reply.view().is_error() && IsNoScript(reply.view().text())) {
     TB_ASSIGN_OR_RETURN(reply, LoadAndCall(script, call, attempt, *connection));
   }
+  const MonotonicTime end = MonotonicNow();
   if (reply.view().is_error()) return ErrorFrom(reply.view(), *connection, attempt);
   if (reply.view().size() == 0) {
     attempt.retry = attempt.doubt = false;
@@ -230,11 +242,34 @@ absl::StatusOr<Reply> Client::RunScriptOnce(ScriptId script, const Command& comm
     attempt.pool->Forget();
     return StoreUnavailableError("this Redis was replaced as the primary and is it again");
   }
+  if (rules.fenced) {
+    if (const std::optional<int64_t> time =
+            reply.view().size() > 1 ? reply.view()[1].integer() : std::nullopt) {
+      reign.clock->Observe(absl::FromUnixMillis(*time) - rules.clock_offset, begin, end);
+    }
+    const absl::Duration rest_now = reign.HeldBack();
+    if (held_back != nullptr) *held_back = rest_now;
+    if (outcome == "JUMPED" && rest_now == absl::ZeroDuration()) {
+      return StoreUnavailableError("Redis took a call up too late");
+    }
+  }
   if (std::find(rules.acknowledged.begin(), rules.acknowledged.end(), outcome) !=
       rules.acknowledged.end()) {
     TB_RETURN_IF_ERROR(WaitForReplicas(*connection, attempt));
   }
   return reply;
+}
+
+absl::Status Client::CompareClocks(const ConnectionPool::Lease& connection) {
+  const MonotonicTime begin = MonotonicNow();
+  TB_ASSIGN_OR_RETURN(const Reply reply,
+                      connection->Execute(Command{"TIME"}, Deadline::In(options_.command_timeout)));
+  const MonotonicTime end = MonotonicNow();
+  // A server that refuses to tell it refuses the rest, too.
+  if (reply.view().is_error()) return absl::OkStatus();
+  TB_ASSIGN_OR_RETURN(const absl::Time time, DecodeServerTime(reply.view()));
+  connection.reign().clock->Observe(time, begin, end);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Reply> Client::Call(const Command& command, const Try& attempt,

@@ -47,10 +47,12 @@ class ScriptArguments {
 struct ScriptRules {
   // Where the outcome is one of these, `replica_acks` replicas have to have it.
   std::vector<std::string_view> acknowledged;
-  // The script begins or continues a refresh: it is given two more arguments, the reign that the
-  // connection was made in and the rest of its quarantine in milliseconds, and answers DEPOSED
-  // where that reign is over.
+  // The script begins or continues a refresh: it is given four more arguments, the reign that the
+  // connection was made in, for how many milliseconds refreshes are held back, and between which
+  // times the server's clock is expected. It answers DEPOSED where that reign is over, JUMPED where
+  // the clock is not, and its time, after the outcome's name, with every outcome that matters.
   bool fenced = false;
+  absl::Duration clock_offset;  // tests only: what the script's time is ahead of the server's
 };
 
 // Commands and scripts, sent to the primary that has their key and tried a bounded number of times.
@@ -85,10 +87,10 @@ class Client {
       : options_(std::move(options)), topology_(std::move(topology)) {}
 
   // One reply per command, none of them an error. All commands are about `key`, or about none.
-  // `quarantine_left`, if not null: of the primary that answered. STORE_UNAVAILABLE,
+  // `held_back`, if not null: Reign::HeldBack of the primary that answered. STORE_UNAVAILABLE,
   // RECORD_UNREADABLE.
   absl::StatusOr<std::vector<Reply>> Run(std::string_view key, absl::Span<const Command> commands,
-                                         absl::Duration* quarantine_left = nullptr);
+                                         absl::Duration* held_back = nullptr);
 
   // Each command at the primary that has its key, those of one primary together. The replies are in
   // the order of the commands, none of them an error. Errors as above.
@@ -96,9 +98,11 @@ class Client {
 
   // The script's answer: a non-empty array that starts with the outcome's name. Where too few
   // replicas have it, STORE_NOT_ACKNOWLEDGED: it is stored, and repeating the call with the same
-  // attempt waits for them again.
+  // attempt waits for them again. `held_back`, for fenced scripts and if not null: Reign::HeldBack by
+  // what the answer tells about the clock, so above zero for JUMPED.
   absl::StatusOr<Reply> RunScript(ScriptId script, std::string_view key,
-                                  const ScriptArguments& arguments, const ScriptRules& rules = {});
+                                  const ScriptArguments& arguments, const ScriptRules& rules = {},
+                                  absl::Duration* held_back = nullptr);
 
   // OK: more than half of the shards store and acknowledge a write now, each at a key of
   // `key_prefix` that goes away by itself. One shard of many that fails over makes no broker unfit
@@ -127,14 +131,17 @@ class Client {
 
   absl::StatusOr<ConnectionPool::Lease> Connect(const Try& attempt);
   absl::StatusOr<std::vector<Reply>> RunOnce(absl::Span<const Command> commands, Try& attempt,
-                                             absl::Duration* quarantine_left);
+                                             absl::Duration* held_back);
   // Leaves in `pending` what has to be asked elsewhere, and in `asked` what only once.
   absl::Status RunGroup(const std::shared_ptr<ConnectionPool>& pool, bool fresh,
                         absl::Span<const KeyedCommand> commands, const std::vector<size_t>& group,
                         std::vector<std::optional<TimedReply>>& replies,
                         std::vector<size_t>& pending, std::vector<size_t>& asked, bool& retry);
   absl::StatusOr<Reply> RunScriptOnce(ScriptId script, const Command& command,
-                                      const ScriptRules& rules, Try& attempt);
+                                      const ScriptRules& rules, Try& attempt,
+                                      absl::Duration* held_back);
+  // So that a jump is noticed, and known to be recent, where there is nothing to refresh.
+  absl::Status CompareClocks(const ConnectionPool::Lease& connection);
   // Sends the script's call, preceded by ASKING where that is needed.
   absl::StatusOr<Reply> Call(const Command& command, const Try& attempt, Connection& connection);
   // For a server that has lost the script since its digest was learnt. In one go: between two, it

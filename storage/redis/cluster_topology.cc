@@ -154,11 +154,11 @@ class ClusterTopology : public Topology {
     return state->healthy && state->epoch >= epoch_;
   }
 
-  absl::Duration QuarantineLeft() const override ABSL_LOCKS_EXCLUDED(mutex_) {
+  absl::Duration HeldBack() const override ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::Duration longest;
     MutexLock lock(mutex_);
     for (const auto& [name, node] : nodes_) {
-      longest = std::max(longest, node->pool->quarantine_left());
+      longest = std::max(longest, node->pool->held_back());
     }
     return longest;
   }

@@ -57,9 +57,9 @@ std::optional<Endpoint> ConnectionPool::primary() const {
   return primary_;
 }
 
-absl::Duration ConnectionPool::quarantine_left() const {
+absl::Duration ConnectionPool::held_back() const {
   MutexLock lock(mutex_);
-  return reign_.quarantine_end.Left();
+  return reign_.HeldBack();
 }
 
 int64_t ConnectionPool::changes() const {

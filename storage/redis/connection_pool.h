@@ -70,8 +70,8 @@ class ConnectionPool {
 
   // Whom the newest connection found; nullopt: there was none since `Forget`.
   std::optional<Endpoint> primary() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Of the primary that the newest connection found.
-  absl::Duration quarantine_left() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // By the primary that the newest connection found: see Reign::HeldBack.
+  absl::Duration held_back() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Changes of the primary or its reign that were met.
   int64_t changes() const ABSL_LOCKS_EXCLUDED(mutex_);
 

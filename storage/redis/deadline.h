@@ -6,8 +6,14 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 
 namespace tokenbroker::redis {
+
+// What Clock::System().monotonic says, for what compares a server's answers with it.
+inline MonotonicTime MonotonicNow() {
+  return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
+}
 
 // A point on the machine's monotonic clock by which something has to be done. Absolute, so that it
 // can be handed down through any number of partial reads and writes without growing.

@@ -40,7 +40,7 @@ class OneShardTopology : public Topology {
     return Listening{std::move(session.connection), std::move(session.endpoint)};
   }
   bool StillHears(const Endpoint&, Deadline) override { return true; }
-  absl::Duration QuarantineLeft() const override { return pool_->quarantine_left(); }
+  absl::Duration HeldBack() const override { return pool_->held_back(); }
   Counters counters() const override { return {.primary_changes = pool_->changes()}; }
 
  protected:

@@ -76,6 +76,9 @@ std::unique_ptr<redis::Topology> MakeTopology(const RedisTokenStoreOptions& opti
                 // One slot of a cluster has it, and each shard has to know by itself.
                 .index_key = options.cluster ? "" : IndexKey(options),
                 .quarantine = options.quarantine,
+                .clock = {.drift = options.limits.clock_drift,
+                          .quiet = options.limits.sent_lease,
+                          .on_jump = options.on_clock_jump},
                 .username = options.username}};
   if (options.cluster) {
     return redis::MakeClusterTopology(std::move(topology), ToEndpoints(options.cluster->seeds));
@@ -149,7 +152,7 @@ absl::Duration RedisTokenStore::ClockOffset() const {
 
 absl::StatusOr<AcquireResult> RedisTokenStore::Acquire(const AcquireRequest& request) {
   using Outcome = AcquireResult::Outcome;
-  static constexpr std::array<std::pair<std::string_view, Outcome>, 8> kOutcomes = {{
+  static constexpr std::array<std::pair<std::string_view, Outcome>, 9> kOutcomes = {{
       {"GRANTED", Outcome::kGranted},
       {"FRESH", Outcome::kFresh},
       {"BUSY", Outcome::kBusy},
@@ -158,9 +161,11 @@ absl::StatusOr<AcquireResult> RedisTokenStore::Acquire(const AcquireRequest& req
       {"NEEDS_CONSENT", Outcome::kNeedsConsent},
       {"REVOKED", Outcome::kRevoked},
       {"NOT_FOUND", Outcome::kNotFound},
+      {"JUMPED", Outcome::kBusy},
   }};
   const ProtocolLimits& limits = options_.limits;
-  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, request.key);
+  const absl::Duration clock_offset = ClockOffset();
+  ScriptArguments arguments = CommonArguments(clock_offset, channel_, request.key);
   arguments.Add(request.attempt_id);
   arguments.Add(request.seen_generation);
   arguments.Add(int64_t{request.purpose == Purpose::kBackground ? limits.background_reserve : 0});
@@ -173,15 +178,23 @@ absl::StatusOr<AcquireResult> RedisTokenStore::Acquire(const AcquireRequest& req
   } else {
     arguments.Add("");
   }
-  TB_ASSIGN_OR_RETURN(const Reply reply,
-                      parts_->client.RunScript(ScriptId::kAcquire,
-                                               redis::RecordKey(options_.key_prefix, request.key),
-                                               arguments, {.fenced = true}));
+  absl::Duration held_back;
+  TB_ASSIGN_OR_RETURN(
+      const Reply reply,
+      parts_->client.RunScript(
+          ScriptId::kAcquire, redis::RecordKey(options_.key_prefix, request.key), arguments,
+          {.acknowledged = {}, .fenced = true, .clock_offset = clock_offset}, &held_back));
   const ReplyView answer = reply.view();
   AcquireResult result;
   TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(answer, kOutcomes));
   TB_RETURN_IF_ERROR(ReadRecord(request.key, answer, result.record));
-  if (result.outcome == Outcome::kGranted) {
+  // What the clock says about other leases is not to be trusted; this one runs out by itself.
+  if (result.outcome == Outcome::kGranted && held_back > absl::ZeroDuration()) {
+    result.outcome = Outcome::kBusy;
+  }
+  if (result.outcome == Outcome::kBusy) {
+    result.wait = std::max(Number(answer, 3), held_back);
+  } else if (result.outcome == Outcome::kGranted) {
     result.epoch = result.record.epoch;
     result.previous_ambiguous = result.record.ambiguous;
   } else {
@@ -191,13 +204,15 @@ absl::StatusOr<AcquireResult> RedisTokenStore::Acquire(const AcquireRequest& req
 }
 
 absl::StatusOr<MarkSentOutcome> RedisTokenStore::MarkSent(const MarkSentRequest& request) {
-  static constexpr std::array<std::pair<std::string_view, MarkSentOutcome>, 3> kOutcomes = {{
+  static constexpr std::array<std::pair<std::string_view, MarkSentOutcome>, 4> kOutcomes = {{
       {"MARKED", MarkSentOutcome::kMarked},
       {"LOST", MarkSentOutcome::kLost},
+      {"JUMPED", MarkSentOutcome::kLost},
       {"ALREADY_SENT", MarkSentOutcome::kAlreadySent},
   }};
   const ProtocolLimits& limits = options_.limits;
-  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, request.key);
+  const absl::Duration clock_offset = ClockOffset();
+  ScriptArguments arguments = CommonArguments(clock_offset, channel_, request.key);
   arguments.Add(request.attempt_id);
   arguments.Add(request.epoch);
   // Tells a second try of this call, whose caller has not sent yet, from a second call.
@@ -206,10 +221,14 @@ absl::StatusOr<MarkSentOutcome> RedisTokenStore::MarkSent(const MarkSentRequest&
   arguments.Add(ToMillis(limits.MaxLease()));
   arguments.AddOwned(Windows(limits));
   arguments.Add(ToMillis(limits.MaxCooldown()));
-  TB_ASSIGN_OR_RETURN(const Reply reply,
-                      parts_->client.RunScript(
-                          ScriptId::kMarkSent, redis::RecordKey(options_.key_prefix, request.key),
-                          arguments, {.acknowledged = {"MARKED"}, .fenced = true}));
+  absl::Duration held_back;
+  TB_ASSIGN_OR_RETURN(
+      const Reply reply,
+      parts_->client.RunScript(
+          ScriptId::kMarkSent, redis::RecordKey(options_.key_prefix, request.key), arguments,
+          {.acknowledged = {"MARKED"}, .fenced = true, .clock_offset = clock_offset}, &held_back));
+  // The clock jumped after the lease was given: it may have been given by what it showed.
+  if (held_back > absl::ZeroDuration()) return MarkSentOutcome::kLost;
   return ParseOutcome(reply.view(), kOutcomes);
 }
 
@@ -221,16 +240,18 @@ absl::StatusOr<CountSendResult> RedisTokenStore::CountSend(const CountSendReques
       {"BUDGET", Outcome::kBudget},
   }};
   const ProtocolLimits& limits = options_.limits;
-  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, request.key);
+  const absl::Duration clock_offset = ClockOffset();
+  ScriptArguments arguments = CommonArguments(clock_offset, channel_, request.key);
   arguments.Add(request.attempt_id);
   arguments.Add(ToMillis(limits.MaxLease()));
   arguments.Add(ToMillis(limits.MaxCooldown()));
   arguments.AddOwned(Windows(limits));
   arguments.Add(ToMillis(limits.ReservedLife()));
-  TB_ASSIGN_OR_RETURN(const Reply reply,
-                      parts_->client.RunScript(
-                          ScriptId::kCountSend, redis::RecordKey(options_.key_prefix, request.key),
-                          arguments, {.acknowledged = {"COUNTED"}, .fenced = true}));
+  TB_ASSIGN_OR_RETURN(
+      const Reply reply,
+      parts_->client.RunScript(
+          ScriptId::kCountSend, redis::RecordKey(options_.key_prefix, request.key), arguments,
+          {.acknowledged = {"COUNTED"}, .fenced = true, .clock_offset = clock_offset}));
   CountSendResult result;
   TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
   result.wait = Number(reply.view(), 2);
@@ -383,9 +404,7 @@ absl::Status RedisTokenStore::CheckWritable() {
   return parts_->client.CheckWritable(options_.key_prefix);
 }
 
-absl::Duration RedisTokenStore::quarantine_left() const {
-  return parts_->client.topology().QuarantineLeft();
-}
+absl::Duration RedisTokenStore::held_back() const { return parts_->client.topology().HeldBack(); }
 
 RedisTokenStore::TopologyCounters RedisTokenStore::topology_counters() const {
   const redis::Topology::Counters counters = parts_->client.topology().counters();

@@ -18,6 +18,7 @@
 #include "storage/protocol_limits.h"
 #include "storage/redis/durability_check.h"
 #include "storage/redis/scripts.h"
+#include "storage/redis/server_clock.h"
 #include "storage/token_store.h"
 
 namespace tokenbroker {
@@ -79,6 +80,10 @@ struct RedisTokenStoreOptions {
 
   ProtocolLimits limits;
 
+  // Null, or called when a primary's clock is found to have jumped, on a thread that does an
+  // operation: quick, and without calling the store.
+  std::function<void(const redis::ServerClock::Jump&)> on_clock_jump;
+
   // Tests only: added to the server's clock, and the scripts to run instead of the embedded ones.
   std::function<absl::Duration()> test_clock_offset;
   std::function<redis::ScriptSet()> test_scripts;
@@ -111,6 +116,11 @@ struct RedisTokenStoreOptions {
 // restarted) until `quarantine` later, Acquire answers kBusy with the rest and MarkSent kLost;
 // everything else goes on. A primary without any grant at that moment (in a cluster: without any
 // key) is a new store, and has none.
+//
+// Clocks: while a primary's clock goes evenly beside this machine's monotonic one, leases mean what
+// they say. When it has jumped by more than limits.clock_drift, and when a primary is first met by
+// this process and is not within ServerClock::kWallTolerance of this machine's wall clock, the same
+// answers are given for limits.sent_lease: what was sent before is over by then.
 class RedisTokenStore : public TokenStore {
  public:
   using Options = RedisTokenStoreOptions;
@@ -143,8 +153,9 @@ class RedisTokenStore : public TokenStore {
   // that can be seen. STORE_UNAVAILABLE: none answers.
   absl::StatusOr<std::vector<redis::DurabilityProblem>> CheckDurability();
 
-  // Until no shard that this process has met is in quarantine; for a gauge.
-  absl::Duration quarantine_left() const;
+  // Until no shard that this process has met is in quarantine, or had its clock set lately; for a
+  // gauge.
+  absl::Duration held_back() const;
   // What has happened to the topology since `Create`; for metrics.
   struct TopologyCounters {
     int64_t moved = 0;            // MOVED answers that were followed

@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "common/errors.h"
 #include "common/status_macros.h"
 #include "storage/redis/info_fields.h"
@@ -37,11 +38,19 @@ std::string ShardKey(std::string_view prefix, std::string_view name, std::string
   return absl::StrCat(View(prefix), View(name), "{", View(tag), "}");
 }
 
+absl::Duration Reign::HeldBack() const {
+  const absl::Duration quiet =
+      clock == nullptr ? absl::ZeroDuration() : clock->QuietLeft(MonotonicNow());
+  return std::max(quarantine_end.Left(), quiet);
+}
+
 absl::StatusOr<Reign> ReignObserver::Observe(Connection& connection,
                                              absl::Span<const std::string> tags,
                                              Deadline deadline) {
   const Command questions[] = {{"INFO", "server"}, {"INFO", "replication"}, {"TIME"}};
+  const MonotonicTime begin = MonotonicNow();
   TB_ASSIGN_OR_RETURN(const std::vector<Reply> answers, connection.Execute(questions, deadline));
+  const MonotonicTime end = MonotonicNow();
   for (const Reply& answer : answers) {
     if (answer.view().is_error())
       return ServerError(answer.view().text(), options_.username).status;
@@ -52,13 +61,14 @@ absl::StatusOr<Reign> ReignObserver::Observe(Connection& connection,
   }
   Reign reign;
   reign.inherited = std::string(InfoField(replication, "master_replid2"));
-  reign.id =
-      absl::StrCat(View(InfoField(answers[0].view().text(), "run_id")), ".", reign.inherited);
+  const std::string_view run_id = InfoField(answers[0].view().text(), "run_id");
+  reign.id = absl::StrCat(View(run_id), ".", reign.inherited);
+  TB_ASSIGN_OR_RETURN(const absl::Time now, DecodeServerTime(answers[2].view()));
+  reign.clock = ClockOf(run_id, now, begin, end);
   if (options_.quarantine <= absl::ZeroDuration()) {
     reign.inherited.clear();
     return reign;
   }
-  TB_ASSIGN_OR_RETURN(const absl::Time now, DecodeServerTime(answers[2].view()));
   const int64_t now_ms = absl::ToUnixMillis(now);
   TB_ASSIGN_OR_RETURN(const int64_t since, FirstSeen(connection, reign.id, now_ms, tags, deadline));
   const absl::Duration rest = std::clamp(absl::Milliseconds(since - now_ms) + options_.quarantine,
@@ -73,6 +83,22 @@ absl::StatusOr<Reign> ReignObserver::Observe(Connection& connection,
     reign.quarantine_end = known->second;
   }
   return reign;
+}
+
+std::shared_ptr<ServerClock> ReignObserver::ClockOf(std::string_view run_id, absl::Time time,
+                                                    MonotonicTime begin, MonotonicTime end) {
+  std::shared_ptr<ServerClock> clock;
+  {
+    MutexLock lock(mutex_);
+    if (clocks_.size() >= kMaxRemembered) clocks_.clear();
+    std::shared_ptr<ServerClock>& known = clocks_[std::string(run_id)];
+    if (known == nullptr) {
+      known = std::make_shared<ServerClock>(options_.clock, absl::Now(), MonotonicNow());
+    }
+    clock = known;
+  }
+  clock->Observe(time, begin, end);
+  return clock;
 }
 
 absl::StatusOr<int64_t> ReignObserver::FirstSeen(Connection& connection, const std::string& id,

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "common/mutex.h"
 #include "storage/redis/connection.h"
 #include "storage/redis/deadline.h"
+#include "storage/redis/server_clock.h"
 
 namespace tokenbroker::redis {
 
@@ -27,6 +29,11 @@ struct Reign {
   std::string inherited;
   // Until then no refresh may begin: there may be leases that this primary has never heard of.
   Deadline quarantine_end = Deadline::In(absl::ZeroDuration());
+  // The server's, shared by all of its connections. Null: none was met yet.
+  std::shared_ptr<ServerClock> clock;
+
+  // How long no refresh may begin, for either reason.
+  absl::Duration HeldBack() const;
 };
 
 // A key of a shard's own: `<prefix>{<name>}`, or `<prefix><name>{<tag>}` where a tag says in which
@@ -43,6 +50,7 @@ class ReignObserver {
     std::string key_prefix;
     std::string index_key;  // "": a new store is one whose server has no keys at all (cluster)
     absl::Duration quarantine;
+    ServerClock::Options clock;
     std::string username;  // whom errors name
   };
 
@@ -54,6 +62,10 @@ class ReignObserver {
                                 Deadline deadline) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  // Of the server with this run id, which said `time` between the two moments.
+  std::shared_ptr<ServerClock> ClockOf(std::string_view run_id, absl::Time time,
+                                       MonotonicTime begin, MonotonicTime end)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // When the reign was first seen by any broker, in milliseconds; 0: it began with a new store.
   absl::StatusOr<int64_t> FirstSeen(Connection& connection, const std::string& id, int64_t now,
                                     absl::Span<const std::string> tags, Deadline deadline) const;
@@ -62,6 +74,8 @@ class ReignObserver {
   Mutex mutex_;
   // By id: what this process knows, for notes that cannot be read or written.
   std::map<std::string, Deadline> ends_ ABSL_GUARDED_BY(mutex_);
+  // By run id.
+  std::map<std::string, std::shared_ptr<ServerClock>> clocks_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tokenbroker::redis

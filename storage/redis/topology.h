@@ -58,8 +58,9 @@ class Topology {
   // Whether that server still does, as far as can be found out until `deadline`.
   virtual bool StillHears(const Endpoint& endpoint, Deadline deadline) = 0;
 
-  // The longest of all shards, as far as this process has met them.
-  virtual absl::Duration QuarantineLeft() const = 0;
+  // How long refreshes are held back (Reign::HeldBack): the longest of all shards, as far as this
+  // process has met them.
+  virtual absl::Duration HeldBack() const = 0;
   virtual Counters counters() const = 0;
 };
 

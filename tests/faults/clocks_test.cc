@@ -1,38 +1,18 @@
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
-#include <map>
+#include <cstdlib>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "tests/faults/fault_world.h"
+#include "tests/testing/wall_clock.h"
 
-// Clocks that jump: the wall clock of one process is moved while it runs, its monotonic clock stays
-// as it is, as in a machine whose time is set (wall_clock_preload.cc).
+// Clocks that jump: the wall clock of one process is set while it runs.
 namespace tokenbroker::faults {
 namespace {
-
-// A file that says by how much a process' wall clock is off.
-class WallClock {
- public:
-  explicit WallClock(std::string path) : path_(std::move(path)) { Set("0"); }
-
-  // "60" is 60 s ahead; "-3600" an hour behind.
-  void Set(const std::string& offset) {
-    const std::string next = path_ + ".next";  // never half written when it is read
-    std::ofstream(next) << offset << '\n';
-    std::filesystem::rename(next, path_);
-  }
-
-  std::map<std::string, std::string> Environment() const {
-    return {{"LD_PRELOAD", TB_WALL_CLOCK}, {"WALL_CLOCK_FILE", path_}};
-  }
-
- private:
-  const std::string path_;
-};
 
 class Clocks : public ::testing::TestWithParam<std::string> {
  protected:
@@ -42,7 +22,114 @@ class Clocks : public ::testing::TestWithParam<std::string> {
     scale.sent_lease = absl::Seconds(3);
     return scale;
   }
+  // No lock may hold beyond twice the longest lease.
+  absl::Duration Longest() const { return 2 * Patient().sent_lease; }
 };
+
+// Waits until Redis' clock is `offset` seconds off, give or take a few.
+bool RedisIsOff(const RedisServer& redis, int64_t offset) {
+  return WaitUntil([&] {
+    const absl::StatusOr<std::string> time = redis.Command({"TIME"});
+    if (!time.ok()) return false;
+    const int64_t off = std::atoll(time->c_str()) - absl::ToUnixSeconds(absl::Now());
+    return off > offset - 5 && off < offset + 5;
+  });
+}
+
+int64_t SecondsOf(const std::string& offset) { return std::atoll(offset.c_str()); }
+
+class RedisClock : public Clocks {};
+
+// Promise: G2, at most one request in flight, and no lock beyond twice the longest lease. Fault:
+// Redis' clock jumps while a refresh is at Zoho, and another replica asks. Asserted: the other
+// replica sends nothing while the first request is awaited, 1 request in all, both get its token.
+TEST_P(RedisClock, JumpsDuringARefresh) {
+  WallClock clock(absl::StrCat(::testing::TempDir(), "/redis-clock-", getpid()));
+  World::Options options = RedisWorld(Patient());
+  options.redis_server.environment = clock.Environment();
+  World world(options);
+  ASSERT_TRUE(RedisIsOff(world.redis(), 0));
+  Broker& a = world.StartBroker();
+  Broker& b = world.StartBroker();
+  world.RegisterImported(b, "acme", "us");
+  LetTokensLive(world);
+
+  HoldReplies(world);
+  std::future<Broker::Token> of_a = Ask(a, "acme");
+  ASSERT_TRUE(WaitUntil([&] { return world.zoho().hung() == 1; }));
+  clock.Set(GetParam());
+  ASSERT_TRUE(RedisIsOff(world.redis(), SecondsOf(GetParam())));
+  std::future<Broker::Token> of_b = Ask(b, "acme");
+  // Time for b to send, if it would: it asks Redis and Zoho within milliseconds.
+  LetPass(absl::Milliseconds(500));
+  EXPECT_EQ(world.Refreshes(), 1);
+  world.zoho().ReleaseHung();
+  const Broker::Token first = of_a.get();
+  ASSERT_TRUE(first.status.ok()) << first.status.error_message();
+  const Broker::Token second = of_b.get();
+  ASSERT_TRUE(second.status.ok()) << second.status.error_message();
+  EXPECT_EQ(world.log().MaxInFlightPerGrant(), 1);
+  EXPECT_EQ(Metric(b, "tokenbroker_store_clock_jumps_total"), 1);
+}
+
+// Promise: no lock beyond twice the longest lease. Fault: the holder dies with the lease, then
+// Redis' clock jumps. Asserted: another replica has a token within twice the longest lease.
+TEST_P(RedisClock, JumpsUnderADeadHoldersLease) {
+  WallClock clock(absl::StrCat(::testing::TempDir(), "/redis-clock-", getpid()));
+  World::Options options = RedisWorld(Patient());
+  options.redis_server.environment = clock.Environment();
+  World world(options);
+  Broker& a = world.StartBroker();
+  Broker& b = world.StartBroker();
+  world.RegisterImported(b, "acme", "us");
+  LetTokensLive(world);
+  HoldReplies(world);
+  std::future<Broker::Token> of_a = Ask(a, "acme");
+  ASSERT_TRUE(WaitUntil([&] { return world.zoho().hung() == 1; }));
+  a.process().Signal(SIGKILL);
+  of_a.get();
+  clock.Set(GetParam());
+  ASSERT_TRUE(RedisIsOff(world.redis(), SecondsOf(GetParam())));
+  const absl::Time start = absl::Now();
+  EXPECT_TRUE(WaitUntil([&] { return b.GetAccessToken("acme").status.ok(); }, Longest()));
+  EXPECT_LE(absl::Now() - start, Longest());
+  EXPECT_EQ(world.Refreshes(), 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Offsets, RedisClock, ::testing::Values("60", "-3600"));
+
+// Promise: no token that has run out is handed out for one that lives. Fault: Redis' clock is set
+// back by an hour after a token was stored, which now seems to live for two; a replica that does
+// not know it is asked. Asserted: it waits for the quiet time, fetches another one, 1 request in
+// all, and promises no more life than the token has.
+TEST(RedisClockSetBack, TokenOfUnknownAgeIsFetchedAnew) {
+  Scale scale;
+  WallClock clock(absl::StrCat(::testing::TempDir(), "/redis-clock-", getpid()));
+  World::Options options = RedisWorld(scale);
+  options.behaviour.access_token_life = absl::Hours(1);
+  options.redis_server.environment = clock.Environment();
+  World world(options);
+  Broker& a = world.StartBroker();
+  world.RegisterImported(a, "acme", "us");
+  const Broker::Token stored = a.GetAccessToken("acme");
+  ASSERT_TRUE(stored.status.ok()) << stored.status.error_message();
+  world.log().Clear();
+  clock.Set("-3600");
+  ASSERT_TRUE(RedisIsOff(world.redis(), -3600));
+  Broker& b = world.StartBroker();
+  EXPECT_EQ(Metric(b, "tokenbroker_store_clock_jumps_total"), 1);
+  const Broker::Token fetched = b.GetAccessToken("acme");
+  ASSERT_TRUE(fetched.status.ok()) << fetched.status.error_message();
+  EXPECT_NE(fetched.token.access_token(), stored.token.access_token());
+  EXPECT_EQ(fetched.token.source(), v1::TOKEN_SOURCE_REFRESHED);
+  EXPECT_LE(fetched.token.expires_in().seconds(), 3600);
+  EXPECT_EQ(world.Refreshes(), 1);
+  // Whoever has the first one in memory knows how long it lives, and that there is a newer one.
+  EXPECT_TRUE(WaitUntil([&] {
+    return a.GetAccessToken("acme").token.access_token() == fetched.token.access_token();
+  }));
+  EXPECT_EQ(world.Refreshes(), 1);
+}
 
 class BrokerClock : public Clocks {};
 

@@ -1,10 +1,11 @@
 -- Who may refresh. ARGV: attempt, seen generation, sends that are left to others, pre-send lease,
 -- longest lease, longest cooldown, budget windows, how long a reserved record lives ('': not for a
--- registration), reign, rest of its quarantine.
+-- registration), reign, for how long refreshes are held back, earliest and latest time that the
+-- server's clock can show.
 local attempt, seen, reserve_for_callers = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local pre_send_lease, max_lease, max_cooldown = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 local windows, registers, reserved_life = parse_windows(ARGV[10]), ARGV[11] ~= '', ARGV[11]
-local reign, quarantine = ARGV[12], tonumber(ARGV[13])
+local reign, held_back = ARGV[12], tonumber(ARGV[13])
 
 if deposed(reign) then return { 'DEPOSED' } end -- guard: acquire-deposed
 if registers then
@@ -17,8 +18,9 @@ else
   if int('st') == NEEDS_CONSENT then return answer('NEEDS_CONSENT') end -- guard: acquire-needs-consent
 end
 local rest = lease_rest(max_lease)
--- There may be a lease that this primary has never heard of.
-if quarantine > 0 then return answer('BUSY', math.max(rest, quarantine)) end -- guard: acquire-quarantine
+-- There may be a lease that this primary has never heard of, or that its clock tells wrong.
+if held_back > 0 then return answer('BUSY', math.max(rest, held_back)) end -- guard: acquire-quarantine
+if jumped(ARGV[14], ARGV[15]) then return answer('JUMPED') end -- guard: acquire-clock
 if rest > 0 and record.lo == attempt then return answer('GRANTED', int('ep'), int('am')) end -- guard: acquire-again
 if rest > 0 then return answer('BUSY', rest) end -- guard: acquire-busy
 local cooldown = longest_cooldown_rest(max_cooldown)

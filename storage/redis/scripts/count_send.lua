@@ -1,5 +1,5 @@
--- Counts a send that has no lease. ARGV: attempt, longest lease, longest cooldown, budget windows, how
--- long a reserved record lives, reign, rest of its quarantine (which is for leases).
+-- Counts a send that has no lease. ARGV: attempt, longest lease, longest cooldown, budget windows,
+-- how long a reserved record lives, reign, and what is for leases.
 local attempt, max_lease, max_cooldown = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local windows, reserved_life, reign = parse_windows(ARGV[7]), ARGV[8], ARGV[9]
 

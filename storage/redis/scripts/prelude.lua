@@ -9,8 +9,8 @@
 -- ARGV[4…] the script's own
 --
 -- Fields: g generation, ep epoch, st state, ty grant type, dc, sc scopes, so soid, dn display name,
--- lb labels, kw keep warm, rt refresh token, at access token, ax its expiry, ad API domain, ph lease
--- phase, lo lease owner, le lease end, mn the call that marked the send, nb not before, fk kind, fe
+-- lb labels, kw keep warm, rt refresh token, at access token, ax its expiry, ct when it was stored, ad API
+-- domain, ph lease phase, lo lease owner, le lease end, mn the call that marked the send, nb not before, fk kind, fe
 -- text and ft time of the last failure, fn consecutive failures, am ambiguous, js journal of sends,
 -- ca last commit attempt, ra last register attempt, co last counted attempt, tu throttled until, cr
 -- created, up updated. Times are milliseconds since the epoch, 0 for none. The key of a reserved
@@ -96,6 +96,13 @@ local function deposed(reign)
   if reign == '' then return false end
   local info = redis.call('INFO', 'replication')
   return string.match(info, 'master_replid2:(%x+)') ~= reign
+end
+
+-- Whether the server's clock is not where the broker knows it to be: it was set, or the call comes
+-- long after it was made.
+local function jumped(earliest, latest)
+  local time_of_server = now - ARGV[1]
+  return time_of_server < tonumber(earliest) or time_of_server > tonumber(latest)
 end
 
 -- 0: there is no live lease. A cleared one ends at 0.

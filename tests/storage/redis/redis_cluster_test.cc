@@ -237,7 +237,7 @@ TEST(RedisClusterStoreTest, DeadNodeIsReplacedWhileTheOthersGoOn) {
   EXPECT_EQ(store->Acquire({elsewhere, "c", 1, Purpose::kCaller})->outcome,
             AcquireResult::Outcome::kGranted);
   EXPECT_EQ(CommitTo(*store, key, "b", 2), 3);
-  EXPECT_GT(store->quarantine_left(), absl::ZeroDuration());
+  EXPECT_GT(store->held_back(), absl::ZeroDuration());
   // Another broker waits for the same moment.
   RedisTokenStoreOptions shorter = options;
   shorter.quarantine = absl::Nanoseconds(1);

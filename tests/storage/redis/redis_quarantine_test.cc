@@ -57,7 +57,7 @@ TEST_F(RedisQuarantineTest, NewStoreHasNone) {
   const std::unique_ptr<RedisTokenStore> store = Open(kLong);
   ASSERT_TRUE(store->Register(RegistrationOf(GrantOf("org-1"))).ok());
   EXPECT_EQ(Acquire(*store, "a").outcome, AcquireResult::Outcome::kGranted);
-  EXPECT_EQ(store->quarantine_left(), absl::ZeroDuration());
+  EXPECT_EQ(store->held_back(), absl::ZeroDuration());
   // Nor for a broker that comes later.
   ASSERT_TRUE(store->Register(RegistrationOf(GrantOf("org-2"))).ok());
   EXPECT_EQ(Acquire(*Open(kLong), "b", "org-2").outcome, AcquireResult::Outcome::kGranted);
@@ -79,7 +79,7 @@ TEST_F(RedisQuarantineTest, RestartedServerRefreshesNothingAndDoesTheRest) {
   EXPECT_GT(busy.wait, absl::ZeroDuration());
   EXPECT_LE(busy.wait, kLong);
   EXPECT_EQ(busy.record.generation, 1);
-  EXPECT_GT(store->quarantine_left(), absl::ZeroDuration());
+  EXPECT_GT(store->held_back(), absl::ZeroDuration());
   EXPECT_EQ(store->MarkSent({GrantOf("org-1"), "a", before.epoch}).value(), MarkSentOutcome::kLost);
   EXPECT_EQ(Acquire(*store, "b", "org-2").outcome, AcquireResult::Outcome::kBusy);
   // What waiting does not change is said at once.
@@ -220,9 +220,9 @@ TEST_F(RedisQuarantineTest, WaitingIsNoSpinning) {
   ASSERT_EQ(server_->Restart(), absl::OkStatus());
   const std::unique_ptr<RedisTokenStore> store = Open(absl::Milliseconds(400));
   ASSERT_EQ(store->CheckWritable(), absl::OkStatus());
-  const bool quarantined = store->quarantine_left() > absl::ZeroDuration();
+  const bool quarantined = store->held_back() > absl::ZeroDuration();
   store->WaitForChange(GrantOf("org-1"), 1, absl::Hours(1));
-  EXPECT_EQ(store->quarantine_left(), absl::ZeroDuration());
+  EXPECT_EQ(store->held_back(), absl::ZeroDuration());
   EXPECT_EQ(Acquire(*store, "a").outcome, AcquireResult::Outcome::kGranted);
   const std::string calls = server_->Info("commandstats", "cmdstat_hmget");
   int count = 0;
