@@ -81,6 +81,8 @@ TEST_F(RedisQuarantineTest, RestartedServerRefreshesNothingAndDoesTheRest) {
   EXPECT_EQ(busy.record.generation, 1);
   EXPECT_GT(store->held_back(), absl::ZeroDuration());
   EXPECT_EQ(store->MarkSent({GrantOf("org-1"), "a", before.epoch}).value(), MarkSentOutcome::kLost);
+  // And is not counted as sent.
+  EXPECT_EQ(store->Load(GrantOf("org-1"))->phase, LeasePhase::kHeld);
   EXPECT_EQ(Acquire(*store, "b", "org-2").outcome, AcquireResult::Outcome::kBusy);
   // What waiting does not change is said at once.
   EXPECT_EQ(Acquire(*store, "b", "nobody").outcome, AcquireResult::Outcome::kNotFound);
