@@ -1,14 +1,22 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/faults/fault_world.h"
+#include "tests/testing/child_process.h"
 
 // What a process runs on runs out.
 namespace tokenbroker::faults {
@@ -83,6 +91,102 @@ TEST(Exhaustion, DiskOfTheEmbeddedStore) {
   ASSERT_TRUE(stored.status.ok()) << stored.status.error_message();
   EXPECT_EQ(stored.token.source(), v1::TOKEN_SOURCE_STORE);
   EXPECT_EQ(world.Refreshes(), 1);
+}
+
+// A disk of its own: a file system in memory that a child process has mounted over a folder in a
+// mount namespace of its own. Brokers that are started while it is there see it in that folder, and
+// the test sees it from outside. Only root or a kernel that lets users have namespaces can do so.
+class SmallDisk {
+ public:
+  SmallDisk(const std::string& folder, const std::string& size) : folder_(folder) {
+    std::filesystem::create_directory(folder);
+    holder_ = testing::ChildProcess::Start(
+        {.argv = {"unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
+                  "mount -t tmpfs -o size=\"$2\" tmpfs \"$1\" && echo mounted && cat", "sh", folder,
+                  size},
+         .keep_input_open = true});
+    mounted_ = holder_
+                   ->WaitForLine([](const std::string& line) { return line == "mounted"; },
+                                 absl::Seconds(10))
+                   .has_value();
+    const std::string command =
+        absl::StrCat("nsenter --user --mount --preserve-credentials --target ", holder_->pid(), " ",
+                     TB_BROKER_BINARY);
+    if (mounted_) setenv("TB_BROKER_COMMAND", command.c_str(), 1);
+  }
+  ~SmallDisk() {
+    if (mounted_) unsetenv("TB_BROKER_COMMAND");
+  }
+
+  bool mounted() const { return mounted_; }
+
+  // Until not one more byte fits: errno of the write that failed.
+  int Fill() const {
+    const int fd = open(filler().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    EXPECT_GE(fd, 0);
+    const std::string chunk(4096, 'x');
+    size_t size = chunk.size();
+    int error = 0;
+    while (size > 0) {
+      if (write(fd, chunk.data(), size) < 0) {
+        error = errno;
+        size /= 2;
+      }
+    }
+    close(fd);
+    return error;
+  }
+  void MakeRoom() const { std::filesystem::remove(filler()); }
+
+ private:
+  std::string filler() const {
+    return absl::StrCat("/proc/", holder_->pid(), "/root", folder_, "/filler");
+  }
+
+  const std::string folder_;
+  std::unique_ptr<testing::ChildProcess> holder_;
+  bool mounted_ = false;
+};
+
+// Promise: errors, then recovery, and G4. Fault: the disk with the database is full (ENOSPC) while
+// a refresh comes back from Zoho. Asserted: the caller is told, living tokens are served, 0 further
+// requests; when there is room again, the token that Zoho minted is in the file.
+TEST(Exhaustion, FullDiskOfTheEmbeddedStore) {
+  World::Options options = RedisWorld();
+  options.redis = false;
+  World world(options);
+  const std::string folder = world.directory() + "/disk";
+  const SmallDisk disk(folder, "2m");
+  if (!disk.mounted()) GTEST_SKIP() << "no mount namespace may be made here";
+  const std::vector<std::string> flags = {"--set",
+                                          absl::StrCat("store.sqlite.path=", folder, "/grants.db")};
+  Broker& broker = world.StartBroker(flags);
+  world.RegisterImported(broker, "acme", "us");
+  LetTokensLive(world);
+  world.RegisterImported(broker, "other", "us");
+  const Broker::Token other = broker.GetAccessToken("other");
+  ASSERT_TRUE(other.status.ok()) << other.status.error_message();
+  const int64_t before = world.Refreshes();
+
+  HoldReplies(world);
+  std::future<Broker::Token> call = Ask(broker, "acme");
+  ASSERT_TRUE(WaitUntil([&] { return world.zoho().hung() == 1; }));
+  ASSERT_EQ(disk.Fill(), ENOSPC);
+  EXPECT_EQ(world.zoho().ReleaseHung(), 1);
+  EXPECT_EQ(Explain(call.get().status).reason, "STORE_UNAVAILABLE");
+  EXPECT_EQ(Metric(broker, "tokenbroker_commits_pending"), 1);
+  EXPECT_EQ(broker.GetAccessToken("other").token.access_token(), other.token.access_token());
+  EXPECT_FALSE(broker.GetAccessToken("acme").status.ok());
+  EXPECT_EQ(world.Refreshes(), before + 1);
+
+  disk.MakeRoom();
+  EXPECT_TRUE(WaitUntil([&] { return Metric(broker, "tokenbroker_commits_pending") == 0; }));
+  EXPECT_EQ(broker.Stop(), 0);
+  Broker& next = world.StartBroker(flags);
+  const Broker::Token stored = next.GetAccessToken("acme");
+  ASSERT_TRUE(stored.status.ok()) << stored.status.error_message();
+  EXPECT_EQ(stored.token.source(), v1::TOKEN_SOURCE_STORE);
+  EXPECT_EQ(world.Refreshes(), before + 1);
 }
 
 // Promise: a Redis that forgets its scripts costs nobody anything. Fault: SCRIPT FLUSH again and
