@@ -10,6 +10,7 @@
 #include <atomic>
 #include <chrono>
 #include <climits>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,9 @@
 
 namespace tokenbroker {
 namespace {
+
+// For NOT_SERVING to reach whoever watches, and for the calls that were on their way by then.
+constexpr absl::Duration kTurningElsewhere = absl::Seconds(1);
 
 // A global switch of gRPC that builders look at.
 void EnableReflectionOnce() {
@@ -88,9 +92,19 @@ class GrpcServer::Impl {
 
   void Shutdown(absl::Duration grace) {
     if (server_ == nullptr || stopped_.exchange(true, std::memory_order_acq_rel)) return;
+    const auto until = std::chrono::steady_clock::now() +
+                       absl::ToChronoMilliseconds(std::max(grace, absl::ZeroDuration()));
+    // From the moment that gRPC shuts down it drops calls that still arrive, and only by shutting
+    // down does it tell callers to stop.
+    health_.SetServing(false);
+    if (health_.IsWatched()) {
+      std::this_thread::sleep_for(
+          absl::ToChronoMilliseconds(std::min(kTurningElsewhere, grace / 2)));
+    }
     health_.End();
     server_->Shutdown(std::chrono::system_clock::now() +
-                      absl::ToChronoMilliseconds(std::max(grace, absl::ZeroDuration())));
+                      std::max(until - std::chrono::steady_clock::now(),
+                               std::chrono::steady_clock::duration::zero()));
     server_->Wait();
   }
 

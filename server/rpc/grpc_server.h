@@ -55,8 +55,10 @@ class GrpcServer {
   // Shutdown.
   void SetServing(bool serving);
 
-  // Says NOT_SERVING, stops accepting, waits for the calls in progress and cancels those that are
-  // left after `grace`. Idempotent. Not on a thread of gRPC.
+  // Says NOT_SERVING, gives callers who watch health a second to turn elsewhere (at most half of
+  // `grace`; other callers may see a call that arrives at the wrong moment CANCELLED), stops
+  // accepting, waits for the calls in progress and cancels those that are left after `grace`.
+  // Idempotent. Not on a thread of gRPC.
   void Shutdown(absl::Duration grace);
 
  private:

@@ -80,6 +80,11 @@ void HealthService::SetServing(bool serving) {
   TellWatchers();
 }
 
+bool HealthService::IsWatched() const {
+  MutexLock lock(mutex_);
+  return !watchers_.empty();
+}
+
 void HealthService::End() {
   {
     MutexLock lock(mutex_);

@@ -22,6 +22,8 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
 
   // NOT_SERVING at first.
   void SetServing(bool serving);
+  // Whether somebody is told of changes as they come.
+  bool IsWatched() const;
   // Says NOT_SERVING for good and ends all watchers' streams, those that begin later too.
   void End();
 

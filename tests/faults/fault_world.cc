@@ -124,8 +124,9 @@ double Metric(Broker& broker, const std::string& name, const std::string& labels
   return sum;
 }
 
-void HoldReplies(World& world, int times) {
+void HoldReplies(World& world, int times, const std::string& org_id) {
   FaultRule rule;
+  rule.org_id = org_id;
   rule.path = "/oauth/v2/token";
   rule.times = times;
   rule.fault.kind = FaultKind::kHangAfterProcessing;

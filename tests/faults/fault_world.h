@@ -72,7 +72,7 @@ double Metric(Broker& broker, const std::string& name, const std::string& labels
 
 // Zoho works on the next `times` refreshes, or codes, of `org_id` (of the simulator's; "": any) and
 // keeps the replies until Simulator::ReleaseHung.
-void HoldReplies(World& world, int times = 1);
+void HoldReplies(World& world, int times = 1, const std::string& org_id = "");
 // The refreshes in the simulator's log, oldest first.
 std::vector<zoho_simulator::RequestEntry> RefreshLog(World& world);
 // By the simulator's books.

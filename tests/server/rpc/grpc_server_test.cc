@@ -315,6 +315,31 @@ TEST_F(GrpcServerTest, TellsWatchersAndDoesNotWaitForThem) {
   watch->Finish();
 }
 
+// Whoever watches has the time to turn elsewhere: what was sent before is answered.
+TEST_F(GrpcServerTest, ServesThoseWhoAreJustBeingTold) {
+  const auto server = Start();
+  const auto channel = Connect(*server);
+  const auto stub = Health::NewStub(channel);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+  const auto watch = stub->Watch(&context, {});
+  HealthCheckResponse response;
+  server->SetServing(true);
+  while (response.status() != HealthCheckResponse::SERVING) ASSERT_TRUE(watch->Read(&response));
+  std::thread stopper([&] { server->Shutdown(absl::Seconds(20)); });
+  EXPECT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
+  for (int i = 0; i < 10; ++i) {
+    grpc::ClientContext late;
+    late.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    EXPECT_TRUE(stub->Check(&late, {}, &response).ok());
+  }
+  while (watch->Read(&response)) {
+  }
+  watch->Finish();
+  stopper.join();
+}
+
 TEST_F(GrpcServerTest, ShutsDownTwice) {
   const auto server = Start();
   server->Shutdown(absl::Seconds(1));
