@@ -34,6 +34,7 @@
 #include "server/rpc/grpc_server.h"
 #include "server/rpc/library_log.h"
 #include "server/rpc/token_service.h"
+#include "server/unreadable_watch.h"
 #include "storage/observed_token_store.h"
 
 namespace tokenbroker {
@@ -107,6 +108,20 @@ IssuingEvents MakeEvents(EventLog& log, Metrics& metrics) {
     log.Event(LogLevel::kWarning, "circuit_breaker", {{"dc", dc}, {"state", state}});
   };
   return events;
+}
+
+void ProvideTopology(const RedisTokenStore& redis, Metrics& metrics) {
+  metrics.ProvideValue(Metric::kStoreQuarantine,
+                       [&redis] { return absl::ToDoubleSeconds(redis.held_back()); });
+  metrics.ProvideValue(Metric::kStorePrimaryChanges,
+                       [&redis] { return redis.topology_counters().primary_changes; });
+  metrics.ProvideValue(Metric::kStoreTopologyReads,
+                       [&redis] { return redis.topology_counters().refreshes; });
+  metrics.Provide(Metric::kStoreRedirections, [&redis] {
+    const RedisTokenStore::TopologyCounters counters = redis.topology_counters();
+    return Metrics::Samples{{{"moved"}, static_cast<double>(counters.moved)},
+                            {{"asked"}, static_cast<double>(counters.asked)}};
+  });
 }
 
 // --- The parts ---
@@ -202,7 +217,10 @@ int Serve(const Settings& settings, const sigset_t& signals) {
                                   absl::Duration latency) {
     metrics.StoreOperationEnded(operation, status, latency);
   };
-  ObservedTokenStore store(std::move(opened->store), observe, clock);
+  UnreadableWatch unreadable(&log, clock);
+  ObservedTokenStore store(
+      std::move(opened->store), observe,
+      [&unreadable](const UnreadableRecord& record) { unreadable.Note(record); }, clock);
   CurlAccountsServer::Options accounts_options;
   accounts_options.allow_plaintext_loopback = settings.zoho.allow_plaintext_loopback;
   accounts_options.ca_file = settings.zoho.ca_file;
@@ -272,6 +290,8 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   metrics.ProvideValue(Metric::kStoreSubscribed,
                        [&] { return store.subscription_session() != 0 ? 1 : 0; });
   metrics.Provide(Metric::kStoreRisks, [&] { return durability.risks(); });
+  metrics.ProvideValue(Metric::kRecordsUnreadable, [&] { return unreadable.count(); });
+  if (opened->redis != nullptr) ProvideTopology(*opened->redis, metrics);
   metrics.ProvideValue(Metric::kLogLinesDropped, [&] { return log.dropped(); });
   metrics.Provide(Metric::kLaneQueueLength, [&] {
     Metrics::Samples samples;

@@ -21,45 +21,57 @@ auto ObservedTokenStore::Observe(std::string_view name, Operation operation) {
   return result;
 }
 
+template <typename Operation>
+auto ObservedTokenStore::Observe(std::string_view name, const GrantKey& key, Operation operation) {
+  auto result = Observe(name, std::move(operation));
+  if (absl::IsDataLoss(StatusOf(result))) on_unreadable_({key, EncodeGrantKey(key)});
+  return result;
+}
+
 absl::StatusOr<GrantRecord> ObservedTokenStore::Load(const GrantKey& key) {
-  return Observe("load", [&] { return store_->Load(key); });
+  return Observe("load", key, [&] { return store_->Load(key); });
 }
 
 absl::StatusOr<AcquireResult> ObservedTokenStore::Acquire(const AcquireRequest& request) {
-  return Observe("acquire", [&] { return store_->Acquire(request); });
+  return Observe("acquire", request.key, [&] { return store_->Acquire(request); });
 }
 
 absl::StatusOr<MarkSentOutcome> ObservedTokenStore::MarkSent(const MarkSentRequest& request) {
-  return Observe("mark_sent", [&] { return store_->MarkSent(request); });
+  return Observe("mark_sent", request.key, [&] { return store_->MarkSent(request); });
 }
 
 absl::StatusOr<CountSendResult> ObservedTokenStore::CountSend(const CountSendRequest& request) {
-  return Observe("count_send", [&] { return store_->CountSend(request); });
+  return Observe("count_send", request.key, [&] { return store_->CountSend(request); });
 }
 
 absl::StatusOr<CommitResult> ObservedTokenStore::Commit(const CommitRequest& request) {
-  return Observe("commit", [&] { return store_->Commit(request); });
+  return Observe("commit", request.key, [&] { return store_->Commit(request); });
 }
 
 absl::StatusOr<FailResult> ObservedTokenStore::Fail(const FailRequest& request) {
-  return Observe("fail", [&] { return store_->Fail(request); });
+  return Observe("fail", request.key, [&] { return store_->Fail(request); });
 }
 
 absl::StatusOr<RegisterResult> ObservedTokenStore::Register(const RegisterRequest& request) {
-  return Observe("register", [&] { return store_->Register(request); });
+  return Observe("register", request.key, [&] { return store_->Register(request); });
 }
 
 absl::StatusOr<RevokeResult> ObservedTokenStore::Revoke(const GrantKey& key) {
-  return Observe("revoke", [&] { return store_->Revoke(key); });
+  return Observe("revoke", key, [&] { return store_->Revoke(key); });
 }
 
 absl::Status ObservedTokenStore::ForgetTokens(const GrantKey& key, int64_t generation) {
-  return Observe("forget_tokens", [&] { return store_->ForgetTokens(key, generation); });
+  return Observe("forget_tokens", key, [&] { return store_->ForgetTokens(key, generation); });
 }
 
 absl::StatusOr<GrantPage> ObservedTokenStore::ListPage(std::string_view prefix,
                                                        std::string_view after, int limit) {
-  return Observe("list_page", [&] { return store_->ListPage(prefix, after, limit); });
+  absl::StatusOr<GrantPage> page =
+      Observe("list_page", [&] { return store_->ListPage(prefix, after, limit); });
+  if (page.ok()) {
+    for (const UnreadableRecord& record : page->unreadable) on_unreadable_(record);
+  }
+  return page;
 }
 
 void ObservedTokenStore::WaitForChange(const GrantKey& key, int64_t generation,

@@ -21,8 +21,15 @@ class ObservedTokenStore : public TokenStore {
   using Listener = std::function<void(std::string_view operation, const absl::Status& status,
                                       absl::Duration latency)>;
 
-  ObservedTokenStore(std::unique_ptr<TokenStore> store, Listener listener, Clock clock)
-      : store_(std::move(store)), listener_(std::move(listener)), clock_(std::move(clock)) {}
+  // A record that an operation could not read, or that a page left out. As above.
+  using UnreadableListener = std::function<void(const UnreadableRecord&)>;
+
+  ObservedTokenStore(std::unique_ptr<TokenStore> store, Listener listener,
+                     UnreadableListener on_unreadable, Clock clock)
+      : store_(std::move(store)),
+        listener_(std::move(listener)),
+        on_unreadable_(std::move(on_unreadable)),
+        clock_(std::move(clock)) {}
 
   absl::StatusOr<GrantRecord> Load(const GrantKey& key) override;
   absl::StatusOr<AcquireResult> Acquire(const AcquireRequest& request) override;
@@ -44,9 +51,13 @@ class ObservedTokenStore : public TokenStore {
   // What `operation` returns, timed and told.
   template <typename Operation>
   auto Observe(std::string_view name, Operation operation);
+  // The same of one grant's record.
+  template <typename Operation>
+  auto Observe(std::string_view name, const GrantKey& key, Operation operation);
 
   const std::unique_ptr<TokenStore> store_;
   const Listener listener_;
+  const UnreadableListener on_unreadable_;
   const Clock clock_;
 };
 

@@ -470,4 +470,8 @@ std::string KeptError(std::string_view error) {
   return std::string(error);
 }
 
+bool IsStorableTime(absl::Time time) {
+  return time >= absl::UnixEpoch() && time < absl::FromUnixSeconds(253402300800);
+}
+
 }  // namespace tokenbroker

@@ -55,6 +55,13 @@ bool ApplyForgetTokens(GrantRecord& record, int64_t generation);
 // Whether anybody but a registration may see it.
 bool IsGrant(const std::optional<GrantRecord>& record);
 
+// What registering over a record that cannot be read goes on from: its generation and epoch, so
+// that everything in flight is superseded, its journal of sends and throttle, and when it was
+// created. A
+// generation or epoch that cannot be right becomes `now` in milliseconds, which no count of
+// refreshes reaches. `damaged`: what could be read.
+GrantRecord SalvageRecord(const GrantKey& key, const GrantRecord& damaged, absl::Time now);
+
 // A lease that still binds others.
 bool LeaseIsLive(const ProtocolLimits& limits, const GrantRecord& record, absl::Time now);
 
@@ -71,6 +78,9 @@ std::string KeptError(std::string_view error);
 
 // Down to the millisecond, the resolution of all stored times.
 absl::Time ToMilliseconds(absl::Time time);
+
+// From 1970 to 9999, as google.protobuf.Timestamp: what is outside, no broker has written.
+bool IsStorableTime(absl::Time time);
 
 }  // namespace tokenbroker
 

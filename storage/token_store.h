@@ -187,8 +187,16 @@ struct RevokeResult {
 // --- list, watch
 // ----------------------------------------------------------------------------------------
 
+// A record that is there and cannot be decoded.
+struct UnreadableRecord {
+  std::optional<GrantKey> key;  // nullopt: no broker writes such a key
+  std::string encoded;          // the key as it is stored; like EncodeGrantKey's where `key` is set
+};
+
 struct GrantPage {
   std::vector<GrantRecord> records;  // in key order, without tokens
+  // What lies among them and had to be left out, in key order.
+  std::vector<UnreadableRecord> unreadable;
   // Pass as `after` for the next page. "": this was the last one.
   std::string next;
 };
@@ -235,7 +243,9 @@ class TokenStore {
   virtual absl::StatusOr<FailResult> Fail(const FailRequest& request) = 0;
 
   // Creates or replaces the grant; supersedes everything in flight (generation + 1, epoch + 1,
-  // lease and cooldown cleared; the journal of sends and a throttle are kept).
+  // lease and cooldown cleared; the journal of sends and a throttle are kept). A record that cannot
+  // be read is replaced too, whichever attempt had registered it: see SalvageRecord in protocol.h
+  // for what is kept of it.
   virtual absl::StatusOr<RegisterResult> Register(const RegisterRequest& request) = 0;
 
   // Marks the grant revoked; supersedes everything in flight. Keeps what Register keeps.
@@ -243,9 +253,11 @@ class TokenStore {
   // Drops the tokens of a revoked record that still has this generation; otherwise does nothing.
   virtual absl::Status ForgetTokens(const GrantKey& key, int64_t generation) = 0;
 
-  // Up to `limit` (1 to 1000) records whose encoded key starts with `prefix` and comes after
-  // `after` ("": from the first), both in the encoding of ids.h. Reading a page costs no more in a
-  // large store than in a small one. A key registered or revoked between pages disturbs no other.
+  // Up to `limit` (1 to 1000) records, the unreadable ones among them, whose encoded key starts
+  // with `prefix` and comes after `after` ("": from the first), both in the encoding of ids.h.
+  // Reading a page costs no more in a large store than in a small one. A key registered or revoked
+  // between pages disturbs no other. One record that cannot be decoded hides no other; tokens are
+  // not read, so whether they can be unsealed does not matter here.
   virtual absl::StatusOr<GrantPage> ListPage(std::string_view prefix, std::string_view after,
                                              int limit) = 0;
 

@@ -173,7 +173,11 @@ void GrantRegistrar::Register(Registration registration, absl::Duration deadline
 absl::StatusOr<Registered> GrantRegistrar::RegisterBlocking(const Registration& registration,
                                                             RegisterCall& call) {
   const absl::StatusOr<GrantRecord> existing = store_->Load(registration.key);
-  if (!existing.ok() && !absl::IsNotFound(existing.status())) return existing.status();
+  // One that cannot be read is replaced: nobody could use it any more.
+  if (!existing.ok() && !absl::IsNotFound(existing.status()) &&
+      !absl::IsDataLoss(existing.status())) {
+    return existing.status();
+  }
   if (existing.ok() && WasRegisteredBy(*existing, registration)) {
     return Registered{WithoutTokens(*existing), /*replaced=*/false};
   }
@@ -214,13 +218,15 @@ absl::StatusOr<Registered> GrantRegistrar::SpendCode(const Registration& registr
   const std::string attempt_id = NewAttemptId();
   // It lives for a minute and disturbs nobody's request: it is counted, and waits for no lease.
   const auto count = [&]() -> absl::Status {
-    TB_ASSIGN_OR_RETURN(const CountSendResult counted,
-                        store_->CountSend({registration.key, attempt_id}));
-    switch (counted.outcome) {
+    const absl::StatusOr<CountSendResult> counted =
+        store_->CountSend({registration.key, attempt_id});
+    if (absl::IsDataLoss(counted.status())) return CountUnreadable(registration.key);
+    if (!counted.ok()) return counted.status();
+    switch (counted->outcome) {
       case CountSendResult::Outcome::kThrottled:
-        return ZohoThrottledError(counted.wait);
+        return ZohoThrottledError(counted->wait);
       case CountSendResult::Outcome::kBudget:
-        return MintBudgetExhaustedError(counted.wait);
+        return MintBudgetExhaustedError(counted->wait);
       case CountSendResult::Outcome::kCounted:
         break;
     }
@@ -291,22 +297,48 @@ absl::StatusOr<GrantRegistrar::Proof> GrantRegistrar::Prove(const Registration& 
   // A living grant may hold this very credential: its own lease keeps the two apart, its budget
   // counts both, and it is replaced only when Zoho has honoured the new one.
   MonotonicTime acquired_at;
-  TB_ASSIGN_OR_RETURN(const AcquireResult lease, AcquireLease(key, attempt_id, acquired_at));
+  const absl::StatusOr<AcquireResult> lease = AcquireLease(key, attempt_id, acquired_at);
+  // A record that cannot be read has no lease to give, and nobody can refresh by it.
+  const bool unreadable = absl::IsDataLoss(lease.status());
+  if (!lease.ok() && !unreadable) return lease.status();
   Spent spent = refresher_->Spend(request, key, [&] {
-    return refresher_->CheckBeforeSend(acquired_at, key, attempt_id, lease.epoch);
+    return unreadable ? CountUnreadable(key)
+                      : refresher_->CheckBeforeSend(acquired_at, key, attempt_id, lease->epoch);
   });
   const MonotonicTime answered_at = clock_.monotonic();
   if (spent.failure == FailureKind::kNone) {
     return Proof{std::move(spent.reply), answered_at, spent.latency};
   }
   // Where it cannot be recorded, the lease ends by itself.
-  refresher_
-      ->Fail({key, attempt_id, lease.epoch, lease.record.generation,
-              FailureOf(lease, request, spent.failure), spent.reply.error})
-      .status()
-      .IgnoreError();
+  if (!unreadable) {
+    refresher_
+        ->Fail({key, attempt_id, lease->epoch, lease->record.generation,
+                FailureOf(*lease, request, spent.failure), spent.reply.error})
+        .status()
+        .IgnoreError();
+  }
   if (!spent.status.ok()) return spent.status;
   return RefreshTokenRejectedError(spent.reply.error);
+}
+
+absl::Status GrantRegistrar::CountUnreadable(const GrantKey& key) {
+  const MonotonicTime now = clock_.monotonic();
+  const std::vector<ProtocolLimits::Window>& budget = refresher_->limits().budget;
+  absl::Duration longest;
+  for (const ProtocolLimits::Window& window : budget) longest = std::max(longest, window.length);
+  MutexLock lock(mutex_);
+  std::erase_if(unreadable_sends_,
+                [&](const auto& entry) { return now - entry.second.back() >= longest; });
+  std::vector<MonotonicTime>& sends = unreadable_sends_[EncodeGrantKey(key)];
+  absl::Duration wait;
+  for (const ProtocolLimits::Window& window : budget) {
+    const auto allowed = static_cast<size_t>(window.sends);
+    if (sends.size() < allowed) continue;
+    wait = std::max(wait, sends[sends.size() - allowed] + window.length - now);
+  }
+  if (wait > absl::ZeroDuration()) return MintBudgetExhaustedError(wait);
+  sends.push_back(now);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<AcquireResult> GrantRegistrar::AcquireLease(const GrantKey& key,

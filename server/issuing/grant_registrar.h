@@ -123,6 +123,9 @@ class GrantRegistrar {
                                     const ImportCredential& credential, RegisterCall& call);
   // Under the grant's lease. REFRESH_TOKEN_REJECTED where Zoho calls the credential dead.
   absl::StatusOr<Proof> Prove(const Registration& registration, const TokenRequest& request);
+  // In place of the store, where the record cannot be read and so cannot count: the same budget, by
+  // this replica's memory alone. MINT_BUDGET_EXHAUSTED.
+  absl::Status CountUnreadable(const GrantKey& key) ABSL_LOCKS_EXCLUDED(mutex_);
   // Waits while somebody else has it. The errors of a cooldown and of the budget.
   absl::StatusOr<AcquireResult> AcquireLease(const GrantKey& key, const std::string& attempt_id,
                                              MonotonicTime& acquired_at);
@@ -143,6 +146,8 @@ class GrantRegistrar {
   Mutex mutex_;
   // By key and request id.
   std::map<std::string, std::weak_ptr<RegisterCall>> calls_ ABSL_GUARDED_BY(mutex_);
+  // By key. Never empty lists.
+  std::map<std::string, std::vector<MonotonicTime>> unreadable_sends_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tokenbroker

@@ -44,7 +44,8 @@ absl::StatusOr<GrantResolver::Grants> GrantResolver::Load(const std::string& org
   TB_ASSIGN_OR_RETURN(
       GrantPage page,
       store_->ListPage(EncodeOrgEnvironmentPrefix(org_id, environment), "", kMaxGrants));
-  if (page.records.empty()) return OrgNotFoundError();
+  if (page.records.empty() && page.unreadable.empty()) return OrgNotFoundError();
+  grants.unreadable = !page.unreadable.empty();
   grants.records = std::move(page.records);
   return grants;
 }
@@ -67,6 +68,7 @@ absl::StatusOr<std::string> GrantResolver::Choose(const Grants& grants,
     if (slot == nullptr || record.info.scopes.size() < slot->info.scopes.size()) slot = &record;
   }
   if (best == nullptr) best = dead;
+  if (best == nullptr && grants.unreadable) return RecordUnreadableError("a grant of this org");
   if (best == nullptr) return ScopeNotGrantedError(*least_missing);
 
   const GrantKeyView org(grants.org_id, grants.environment, "");

@@ -33,7 +33,8 @@ class GrantResolver {
     std::string org_id;
     Environment environment = Environment::kProduction;
     std::vector<GrantRecord> records;
-    uint64_t changes = 0;  // of this kind of orgs, before `records` were read
+    bool unreadable = false;  // there are others, which cannot be decoded
+    uint64_t changes = 0;     // of this kind of orgs, before `records` were read
   };
   // Whether an answer may be older than half a minute: better than none while the store is down.
   enum class Age { kFresh, kAny };
@@ -49,7 +50,7 @@ class GrantResolver {
   absl::StatusOr<Grants> Load(const std::string& org_id, Environment environment);
   // Picks the client, and remembers it. SCOPE_NOT_GRANTED, naming what the best grant lacks; where
   // no active grant covers the scopes but a dead one does, its client, so that the caller learns
-  // that consent is required.
+  // that consent is required. RECORD_UNREADABLE: none of them, but one that cannot be read might.
   absl::StatusOr<std::string> Choose(const Grants& grants, const std::vector<std::string>& scopes,
                                      MonotonicTime now);
 

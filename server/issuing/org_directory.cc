@@ -54,27 +54,52 @@ void OrgDirectory::Get(std::string org_id, GetCallback callback) {
 absl::StatusOr<OrgPage> OrgDirectory::ListBlocking(const GrantFilter& filter, std::string after,
                                                    int page_size) {
   OrgPage page;
-  std::string current_org;  // whose grants are being read
+  std::string current_org;  // prefix of the keys of the org whose grants are being read
   std::string org_start = after;
   int read = 0;
+  // False: the page ends before the record that has this key.
+  const auto take = [&](std::string encoded, const GrantKey* key) {
+    const std::string org = key != nullptr                     ? EncodeOrgPrefix(key->org_id)
+                            : encoded.starts_with(current_org) ? current_org
+                                                               : encoded;
+    if (read == 0 || org != current_org) {
+      // Only here, between two orgs, may a page end.
+      if (static_cast<int>(page.orgs.size()) >= page_size || read >= kMaxRecordsRead) return false;
+      current_org = org;
+    }
+    ++read;
+    org_start = std::move(encoded);
+    return true;
+  };
   while (true) {
     TB_ASSIGN_OR_RETURN(GrantPage grants, store_->ListPage("", after, kStorePage));
-    for (GrantRecord& record : grants.records) {
-      if (read == 0 || record.key.org_id != current_org) {
-        // Only here, between two orgs, may a page end.
-        if (static_cast<int>(page.orgs.size()) >= page_size || read >= kMaxRecordsRead) {
-          page.next = org_start;
-          return page;
-        }
-        current_org = record.key.org_id;
+    auto unreadable = grants.unreadable.begin();
+    // Both lists are in key order: together they are what the store has.
+    const auto take_unreadable = [&](std::string_view before) {
+      for (; unreadable != grants.unreadable.end() &&
+             (before.empty() || unreadable->encoded < before);
+           ++unreadable) {
+        const GrantKey* key = unreadable->key ? &*unreadable->key : nullptr;
+        if (!take(unreadable->encoded, key)) return false;
+        page.unreadable.push_back(std::move(*unreadable));
       }
-      ++read;
-      org_start = EncodeGrantKey(record.key);
+      return true;
+    };
+    for (GrantRecord& record : grants.records) {
+      std::string encoded = EncodeGrantKey(record.key);
+      if (!take_unreadable(encoded) || !take(std::move(encoded), &record.key)) {
+        page.next = org_start;
+        return page;
+      }
       if (!filter.Passes(record)) continue;
-      if (page.orgs.empty() || page.orgs.back().org_id != current_org) {
-        page.orgs.push_back({current_org, {}});
+      if (page.orgs.empty() || page.orgs.back().org_id != record.key.org_id) {
+        page.orgs.push_back({.org_id = record.key.org_id});
       }
       page.orgs.back().grants.push_back(std::move(record));
+    }
+    if (!take_unreadable("")) {
+      page.next = org_start;
+      return page;
     }
     if (grants.next.empty()) return page;
     after = grants.next;
@@ -84,8 +109,21 @@ absl::StatusOr<OrgPage> OrgDirectory::ListBlocking(const GrantFilter& filter, st
 absl::StatusOr<OrgEntry> OrgDirectory::GetBlocking(const std::string& org_id) {
   TB_ASSIGN_OR_RETURN(GrantPage page,
                       store_->ListPage(EncodeOrgPrefix(org_id), "", kMaxGrantsOfOrg));
-  if (page.records.empty()) return OrgNotFoundError();
-  return OrgEntry{org_id, std::move(page.records)};
+  if (page.records.empty() && page.unreadable.empty()) return OrgNotFoundError();
+  OrgEntry org{org_id, {}, std::move(page.unreadable)};
+  for (GrantRecord& record : page.records) {
+    // Lists read no tokens. What is not active needs none.
+    if (record.state == GrantState::kActive) {
+      const absl::Status loaded = store_->Load(record.key).status();
+      if (absl::IsDataLoss(loaded)) {
+        org.unreadable.push_back({record.key, EncodeGrantKey(record.key)});
+        continue;
+      }
+      if (!loaded.ok() && !absl::IsNotFound(loaded)) return loaded;
+    }
+    org.grants.push_back(std::move(record));
+  }
+  return org;
 }
 
 }  // namespace tokenbroker

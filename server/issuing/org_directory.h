@@ -30,10 +30,14 @@ struct GrantFilter {
 struct OrgEntry {
   std::string org_id;
   std::vector<GrantRecord> grants;  // by environment and OAuth client; without tokens
+  // What could not be decoded or, in answers of Get, unsealed.
+  std::vector<UnreadableRecord> unreadable;
 };
 
 struct OrgPage {
-  std::vector<OrgEntry> orgs;
+  std::vector<OrgEntry> orgs;  // with readable grants
+  // What could not be decoded on the way, whatever the filter says; in key order.
+  std::vector<UnreadableRecord> unreadable;
   std::string next;  // encoded key to go on after; "": the last page
 };
 
@@ -54,7 +58,8 @@ class OrgDirectory {
   // STORE_UNAVAILABLE.
   void List(GrantFilter filter, std::string after, int page_size, ListCallback callback);
 
-  // All grants of one org. NOT_FOUND ORG_NOT_FOUND; UNAVAILABLE STORE_UNAVAILABLE.
+  // All grants of one org. An active grant that cannot be unsealed is among the unreadable ones, so
+  // that `grants` may be empty. NOT_FOUND ORG_NOT_FOUND; UNAVAILABLE STORE_UNAVAILABLE.
   void Get(std::string org_id, GetCallback callback);
 
  private:

@@ -9,39 +9,14 @@
 #include <ctime>
 #include <utility>
 
+#include "common/utf8.h"
+
 namespace tokenbroker {
 namespace {
 
 constexpr size_t kMaxTextBytes = 4096;
 // How long the writer lets lines gather: a system call per batch instead of one per line.
 constexpr absl::Duration kGatherTime = absl::Milliseconds(20);
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
-
-// Bytes of the UTF-8 character at the start of `text`, or 0 if there is none.
-size_t CharacterLength(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  if (first < 0x80) return 1;
-  size_t length = 0;
-  unsigned char least = 0x80;  // of the second byte: no overlong forms, no surrogates,
-  unsigned char most = 0xBF;   // nothing beyond U+10FFFF
-  if (first >= 0xC2 && first <= 0xDF) {
-    length = 2;
-  } else if (first >= 0xE0 && first <= 0xEF) {
-    length = 3;
-    if (first == 0xE0) least = 0xA0;
-    if (first == 0xED) most = 0x9F;
-  } else if (first >= 0xF0 && first <= 0xF4) {
-    length = 4;
-    if (first == 0xF0) least = 0x90;
-    if (first == 0xF4) most = 0x8F;
-  }
-  if (length == 0 || text.size() < length || byte(1) < least || byte(1) > most) return 0;
-  for (size_t i = 2; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return 0;
-  }
-  return length;
-}
 
 void AppendEscape(unsigned char c, std::string* line) {
   switch (c) {
@@ -81,14 +56,14 @@ void AppendText(std::string_view text, std::string* line) {
       ++i;
       continue;
     }
-    const size_t length = CharacterLength(text.substr(i));
+    const size_t length = Utf8CharacterLength(text.substr(i));
     if (length > 1) {
       i += length;
       continue;
     }
     line->append(text, plain, i - plain);
     if (length == 0) {
-      line->append(kReplacement);
+      line->append(kUtf8Replacement);
     } else {
       AppendEscape(c, line);
     }

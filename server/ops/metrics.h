@@ -46,6 +46,11 @@ enum class Metric : uint8_t {
   kStoreSubscribed,
   kStoreRisks,
   kStoreClockJumps,
+  kRecordsUnreadable,
+  kStoreQuarantine,
+  kStorePrimaryChanges,
+  kStoreRedirections,
+  kStoreTopologyReads,
   kHttpRequests,
   kReady,
   kLogLinesDropped,
@@ -56,7 +61,7 @@ enum class Metric : uint8_t {
   kProcessStartTime,
 };
 
-inline constexpr std::array<MetricDefinition, 25> kMetricDefinitions = {{
+inline constexpr std::array<MetricDefinition, 30> kMetricDefinitions = {{
     {"tokenbroker_calls_total", MetricType::kCounter, "rpc,code,reason,source",
      "Answered calls. source is where GetAccessToken had the token from."},
     {"tokenbroker_call_duration_seconds", MetricType::kHistogram, "rpc",
@@ -94,6 +99,17 @@ inline constexpr std::array<MetricDefinition, 25> kMetricDefinitions = {{
      "Times that a Redis primary's clock was found set, or off at first sight: nothing was sent "
      "for "
      "protocol.sent_lease."},
+    {"tokenbroker_records_unreadable", MetricType::kGauge, "",
+     "Records that this replica met in the last 10 minutes and could not read; the log names "
+     "them."},
+    {"tokenbroker_store_quarantine_seconds", MetricType::kGauge, "",
+     "Until refreshes may begin again after a change of a Redis primary or of its clock, else 0."},
+    {"tokenbroker_store_primary_changes_total", MetricType::kCounter, "",
+     "Other Redis primaries, or restarted ones, that this replica has found."},
+    {"tokenbroker_store_redirections_total", MetricType::kCounter, "kind",
+     "Answers of a Redis Cluster that pointed to another node and were followed."},
+    {"tokenbroker_store_topology_reads_total", MetricType::kCounter, "",
+     "Maps of the Redis Cluster that were read."},
     {"tokenbroker_http_requests_total", MetricType::kCounter, "path,status",
      "Requests to the HTTP listeners. path is one of those served, or other."},
     {"tokenbroker_ready", MetricType::kGauge, "", "1 while /readyz says yes, else 0."},

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/utf8.h"
 #include "storage/protocol.h"
 
 namespace tokenbroker {
@@ -70,15 +71,18 @@ class GrantFiller {
       : record_(record), view_(view), out_(out) {}
 
   void FillIdentity() {
-    out_.set_org_id(record_.key.org_id);
+    // A record that was tampered with must not make the whole answer invalid.
+    out_.set_org_id(ToUtf8(record_.key.org_id));
     out_.set_environment(tokenbroker::ToProto(record_.key.environment));
-    out_.set_oauth_client(record_.key.oauth_client);
-    out_.set_dc(record_.info.dc);
-    out_.mutable_scopes()->Add(record_.info.scopes.begin(), record_.info.scopes.end());
+    out_.set_oauth_client(ToUtf8(record_.key.oauth_client));
+    out_.set_dc(ToUtf8(record_.info.dc));
+    for (const std::string& scope : record_.info.scopes) out_.add_scopes(ToUtf8(scope));
     out_.set_state(tokenbroker::ToProto(record_.state));
     out_.set_type(ToProto(record_.info.type));
-    out_.set_display_name(record_.info.display_name);
-    for (const auto& [key, value] : record_.info.labels) (*out_.mutable_labels())[key] = value;
+    out_.set_display_name(ToUtf8(record_.info.display_name));
+    for (const auto& [key, value] : record_.info.labels) {
+      (*out_.mutable_labels())[ToUtf8(key)] = ToUtf8(value);
+    }
     out_.set_keep_warm(record_.info.keep_warm);
     out_.set_version(record_.generation);
   }
@@ -90,7 +94,7 @@ class GrantFiller {
     if (const std::string_view kind = FailureName(record_.last_failure); !kind.empty()) {
       v1::RefreshFailure& failure = *out_.mutable_last_failure();
       failure.set_kind(std::string(kind));
-      failure.set_error(record_.last_error);
+      failure.set_error(ToUtf8(record_.last_error));
       if (Known(record_.last_failure_time)) {
         SetTimestamp(ToWall(record_.last_failure_time), *failure.mutable_fail_time());
       }

@@ -7,8 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "clients/zoho/token_reply.h"
 #include "common/errors.h"
+#include "common/utf8.h"
 #include "server/rpc/authorise.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/page_token.h"
@@ -25,6 +29,7 @@ using grpc::ServerUnaryReactor;
 
 // Clients refuse answers over 4 MiB by default; a page stays well below.
 constexpr size_t kMaxPageBytes = 3 * 1024 * 1024;
+constexpr int kMaxUnreadableOrgIds = 100;  // as the proto says
 
 std::string_view EnvironmentOf(v1::Environment environment) {
   switch (environment) {
@@ -93,6 +98,20 @@ class WaitingCall final : public PendingCall {
   TokenIssuer* const issuer_;
   std::atomic<TokenIssuer::Ticket> ticket_{0};
 };
+
+// For an org of which something cannot be read. Names the grants.
+absl::Status UnreadableError(const std::vector<UnreadableRecord>& unreadable) {
+  std::vector<std::string> names;
+  for (const UnreadableRecord& record : unreadable) {
+    names.push_back(record.key ? absl::StrCat(std::string(EnvironmentName(record.key->environment)),
+                                              "/", absl::CHexEscape(record.key->oauth_client))
+                               : "?");
+  }
+  const std::string list = absl::StrJoin(names, ",");
+  return WithMetadata(RecordUnreadableError(
+                          absl::StrCat(list, " of this org; register it anew, or mend the store")),
+                      "unreadable_grants", list);
+}
 
 // The grant that a query without an answer is about: the one with the fewest scopes that covers
 // those asked for and cannot be used. nullptr: none.
@@ -209,8 +228,12 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
     auto* call = new SteadyCall(&reporter_, facts);
     options_.directory->Get(*std::move(org_id),
                             [this, call, response](absl::StatusOr<OrgEntry> org) {
-                              if (org.ok()) FillOrg(*org, *response->mutable_org());
-                              call->Answer(org.status());
+                              if (!org.ok()) return call->Answer(org.status());
+                              if (!org->unreadable.empty()) {
+                                return call->Answer(UnreadableError(org->unreadable));
+                              }
+                              FillOrg(*org, *response->mutable_org());
+                              call->Answer(absl::OkStatus());
                             });
     return call;
   }
@@ -324,7 +347,7 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
 
   void FillOrg(const OrgEntry& org, v1::Org& out) const {
     const GrantView view = View();
-    out.set_org_id(org.org_id);
+    out.set_org_id(ToUtf8(org.org_id));
     for (const GrantRecord& record : org.grants) FillGrant(record, view, *out.add_grants());
   }
 
@@ -342,6 +365,22 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
     }
     if (response.orgs_size() == static_cast<int>(page.orgs.size())) next = page.next;
     if (!next.empty()) response.set_next_page_token(EncodePageToken(next, filter));
+    FillUnreadable(page.unreadable, next, response);
+  }
+
+  // Those up to `next` ("": all): the others are on the next page again.
+  static void FillUnreadable(const std::vector<UnreadableRecord>& unreadable,
+                             const std::string& next, v1::ListOrgsResponse& response) {
+    int count = 0;
+    for (const UnreadableRecord& record : unreadable) {
+      if (!next.empty() && record.encoded > next) break;
+      ++count;
+      const auto& ids = response.unreadable_org_ids();
+      if (!record.key || ids.size() >= kMaxUnreadableOrgIds) continue;
+      const std::string org_id = ToUtf8(record.key->org_id);
+      if (ids.empty() || *ids.rbegin() != org_id) response.add_unreadable_org_ids(org_id);
+    }
+    response.set_unreadable_grant_count(count);
   }
 
   const Options options_;

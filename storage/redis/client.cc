@@ -148,9 +148,14 @@ absl::StatusOr<std::vector<Client::TimedReply>> Client::RunEach(
     // One by one: the node that has the slot so far has to be asked again for each.
     for (size_t i : asked) {
       const Command both[] = {commands[i].command, {"TIME"}};
-      TB_ASSIGN_OR_RETURN(std::vector<Reply> answer, Run(commands[i].key, both));
-      TB_ASSIGN_OR_RETURN(const absl::Time time, DecodeServerTime(answer[1].view()));
-      replies[i] = TimedReply{std::move(answer[0]), time};
+      absl::StatusOr<std::vector<Reply>> answer = Run(commands[i].key, both);
+      if (absl::IsDataLoss(answer.status())) {
+        replies[i] = TimedReply{std::nullopt, absl::InfinitePast()};
+        continue;
+      }
+      if (!answer.ok()) return answer.status();
+      TB_ASSIGN_OR_RETURN(const absl::Time time, DecodeServerTime((*answer)[1].view()));
+      replies[i] = TimedReply{std::move((*answer)[0]), time};
     }
     if (!failure.ok() && ++failures >= options_.tries) return failure;
     if (!pending.empty() && round >= rounds) return RedirectedError();
@@ -177,14 +182,17 @@ absl::Status Client::RunGroup(const std::shared_ptr<ConnectionPool>& pool, bool 
     TB_ASSIGN_OR_RETURN(std::vector<Reply> answers,
                         connection->Execute(batch, Deadline::In(options_.command_timeout)));
     for (const Reply& answer : answers) {
-      if (answer.view().is_error() && !IsRedirection(answer.view().text())) {
+      if (answer.view().is_error() && !IsRedirection(answer.view().text()) &&
+          !IsWrongType(answer.view().text())) {
         return ErrorFrom(answer.view(), *connection, attempt);
       }
     }
     attempt.doubt = false;
     TB_ASSIGN_OR_RETURN(const absl::Time time, DecodeServerTime(answers.back().view()));
     for (size_t i = 0; i < group.size(); ++i) {
-      if (answers[i].view().is_error()) {
+      if (answers[i].view().is_error() && IsWrongType(answers[i].view().text())) {
+        replies[group[i]] = TimedReply{std::nullopt, time};
+      } else if (answers[i].view().is_error()) {
         const absl::Status redirected = ErrorFrom(answers[i].view(), *connection, attempt);
         if (attempt.next == nullptr && !attempt.retry) return redirected;
         (attempt.next_asking ? asked : pending).push_back(group[i]);

@@ -79,8 +79,8 @@ class Client {
     Command command;
   };
   struct TimedReply {
-    Reply reply;
-    absl::Time server_time;  // just after
+    std::optional<Reply> reply;  // nullopt: the key holds something else than the command is for
+    absl::Time server_time;      // just after
   };
 
   Client(Options options, std::unique_ptr<Topology> topology)
@@ -93,7 +93,8 @@ class Client {
                                          absl::Duration* held_back = nullptr);
 
   // Each command at the primary that has its key, those of one primary together. The replies are in
-  // the order of the commands, none of them an error. Errors as above.
+  // the order of the commands, none of them an error; a key of the wrong type fails only its own
+  // command. STORE_UNAVAILABLE.
   absl::StatusOr<std::vector<TimedReply>> RunEach(absl::Span<const KeyedCommand> commands);
 
   // The script's answer: a non-empty array that starts with the outcome's name. Where too few

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "common/errors.h"
 #include "common/status_macros.h"
+#include "storage/protocol.h"
 
 namespace tokenbroker::redis {
 namespace {
@@ -27,7 +28,7 @@ bool ParseTime(std::string_view text, absl::Time& out) {
   int64_t millis = 0;
   if (!ParseInt(text, millis)) return false;
   out = millis == 0 ? absl::InfinitePast() : absl::FromUnixMillis(millis);
-  return true;
+  return millis == 0 || IsStorableTime(out);
 }
 
 template <typename Enum>

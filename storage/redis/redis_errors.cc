@@ -72,10 +72,12 @@ bool IsRedirection(std::string_view error) {
   return code == "MOVED" || code == "ASK" || code == "TRYAGAIN";
 }
 
+bool IsWrongType(std::string_view error) { return Names(error, "WRONGTYPE"); }
+
 bool IsNoScript(std::string_view error) { return Code(error) == "NOSCRIPT"; }
 
 ServerErrorVerdict ServerError(std::string_view error, std::string_view username) {
-  if (Names(error, "WRONGTYPE")) {
+  if (IsWrongType(error)) {
     return {RecordUnreadableError("the key of a grant holds something else in Redis")};
   }
   if (Names(error, "UNREADABLE")) {

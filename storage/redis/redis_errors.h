@@ -22,6 +22,9 @@ ServerErrorVerdict ServerError(std::string_view error, std::string_view username
 // MOVED, ASK or TRYAGAIN of a cluster: another node, or the same one in a moment.
 bool IsRedirection(std::string_view error);
 
+// The key holds something else than the command is for.
+bool IsWrongType(std::string_view error);
+
 // The server does not have the script: it was restarted, or its script cache flushed.
 bool IsNoScript(std::string_view error);
 

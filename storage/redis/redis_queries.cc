@@ -64,8 +64,9 @@ absl::StatusOr<GrantPage> RedisTokenStore::ListPage(std::string_view prefix, std
     min = absl::StrCat("[", View(prefix));
   }
   GrantPage page;
+  const auto listed = [&page] { return page.records.size() + page.unreadable.size(); };
   for (int round = 0; round < kMaxRoundsPerPage; ++round) {
-    const size_t wanted = static_cast<size_t>(limit) - page.records.size();
+    const size_t wanted = static_cast<size_t>(limit) - listed();
     // One more than is wanted tells whether there is a next page.
     const std::string count = absl::StrCat(wanted + 1);
     const Command range[] = {{"ZRANGEBYLEX", index_key_, min, max, "LIMIT", "0", count}};
@@ -76,36 +77,52 @@ absl::StatusOr<GrantPage> RedisTokenStore::ListPage(std::string_view prefix, std
       page.next.clear();
       return page;
     }
-    std::vector<std::optional<GrantKey>> keys;
-    std::vector<std::string> record_keys;
-    for (size_t i = 0; i < taken; ++i) {
-      keys.push_back(DecodeGrantKey(entries[i].text()));
-      record_keys.push_back(
-          redis::RecordKey(options_.key_prefix, keys.back().value_or(GrantKey{})));
-    }
-    std::vector<redis::Client::KeyedCommand> commands;
-    commands.reserve(taken);
-    for (const std::string& record_key : record_keys) {
-      commands.push_back({record_key, redis::ReadRecordWithoutTokensCommand(record_key)});
-    }
-    TB_ASSIGN_OR_RETURN(const std::vector<redis::Client::TimedReply> replies,
-                        parts_->client.RunEach(commands));
-    for (size_t i = 0; i < taken; ++i) {
-      if (!keys[i]) continue;
-      TB_ASSIGN_OR_RETURN(std::optional<GrantRecord> record,
-                          redis::DecodeRecordValues(*keys[i], replies[i].reply.view(),
-                                                    replies[i].server_time + ClockOffset()));
-      if (IsGrant(record)) page.records.push_back(*std::move(record));
-    }
+    TB_RETURN_IF_ERROR(ReadEntries(entries, taken, page));
     if (entries.size() <= taken) {
       page.next.clear();
       return page;
     }
     page.next = std::string(entries[taken - 1].text());
-    if (page.records.size() == static_cast<size_t>(limit)) return page;
+    if (listed() == static_cast<size_t>(limit)) return page;
     min = absl::StrCat("(", page.next);
   }
   return page;
+}
+
+absl::Status RedisTokenStore::ReadEntries(redis::ReplyView entries, size_t count, GrantPage& page) {
+  std::vector<std::optional<GrantKey>> keys;
+  std::vector<std::string> record_keys;  // of those that have one
+  for (size_t i = 0; i < count; ++i) {
+    keys.push_back(DecodeGrantKey(entries[i].text()));
+    if (keys.back()) record_keys.push_back(redis::RecordKey(options_.key_prefix, *keys.back()));
+  }
+  std::vector<redis::Client::KeyedCommand> commands;
+  commands.reserve(record_keys.size());
+  for (const std::string& record_key : record_keys) {
+    commands.push_back({record_key, redis::ReadRecordWithoutTokensCommand(record_key)});
+  }
+  TB_ASSIGN_OR_RETURN(const std::vector<redis::Client::TimedReply> replies,
+                      parts_->client.RunEach(commands));
+  auto reply = replies.begin();
+  for (size_t i = 0; i < count; ++i) {
+    std::string encoded(entries[i].text());
+    if (!keys[i]) {
+      page.unreadable.push_back({std::nullopt, std::move(encoded)});
+      continue;
+    }
+    const redis::Client::TimedReply& answer = *reply++;
+    absl::StatusOr<std::optional<GrantRecord>> record = RecordUnreadableError("not a hash");
+    if (answer.reply) {
+      record = redis::DecodeRecordValues(*keys[i], answer.reply->view(),
+                                         answer.server_time + ClockOffset());
+    }
+    if (!record.ok()) {
+      page.unreadable.push_back({std::move(keys[i]), std::move(encoded)});
+    } else if (IsGrant(*record)) {
+      page.records.push_back(**std::move(record));
+    }
+  }
+  return absl::OkStatus();
 }
 
 void RedisTokenStore::WaitForChange(const GrantKey& key, int64_t generation,

@@ -317,19 +317,27 @@ absl::StatusOr<FailResult> RedisTokenStore::Fail(const FailRequest& request) {
 }
 
 absl::StatusOr<RegisterResult> RedisTokenStore::Register(const RegisterRequest& request) {
-  using Outcome = RegisterResult::Outcome;
-  static constexpr std::array<std::pair<std::string_view, Outcome>, 3> kOutcomes = {{
-      {"CREATED", Outcome::kCreated},
-      {"REPLACED", Outcome::kReplaced},
-      {"DUPLICATE", Outcome::kDuplicate},
-  }};
   // The index first, and by itself, so that the script stays with one key: a crash in between
   // leaves an entry without a record, which listings skip; the other way round the grant would be
   // hidden.
   const std::string encoded = EncodeGrantKey(request.key);
   const Command index[] = {{"ZADD", index_key_, "0", encoded}};
   TB_RETURN_IF_ERROR(parts_->client.Run(index_key_, index).status());
+  absl::StatusOr<RegisterResult> result = RunRegister(request, /*mend=*/false);
+  // Only the decoder here knows all that can be wrong with a record. If the answer to mending it is
+  // lost, it is mended once more: one generation further, with the same tokens.
+  if (absl::IsDataLoss(result.status())) result = RunRegister(request, /*mend=*/true);
+  return result;
+}
 
+absl::StatusOr<RegisterResult> RedisTokenStore::RunRegister(const RegisterRequest& request,
+                                                            bool mend) {
+  using Outcome = RegisterResult::Outcome;
+  static constexpr std::array<std::pair<std::string_view, Outcome>, 3> kOutcomes = {{
+      {"CREATED", Outcome::kCreated},
+      {"REPLACED", Outcome::kReplaced},
+      {"DUPLICATE", Outcome::kDuplicate},
+  }};
   const MintedTokens none;
   const MintedTokens& tokens = request.tokens ? *request.tokens : none;
   ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, request.key);
@@ -347,6 +355,7 @@ absl::StatusOr<RegisterResult> RedisTokenStore::Register(const RegisterRequest& 
   arguments.Add(ToMillis(tokens.lifetime));
   arguments.AddOwned(redis::EncodeList(tokens.scopes));
   arguments.Add(tokens.api_domain);
+  arguments.Add(mend ? "MEND" : "");
   TB_ASSIGN_OR_RETURN(const Reply reply,
                       parts_->client.RunScript(
                           ScriptId::kRegister, redis::RecordKey(options_.key_prefix, request.key),

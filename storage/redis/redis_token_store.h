@@ -24,8 +24,9 @@
 namespace tokenbroker {
 
 namespace redis {
+class ReplyView;
 class TlsContext;
-}
+}  // namespace redis
 
 struct RedisEndpoint {
   std::string host;  // name or numeric address; a name is resolved at every connect
@@ -170,6 +171,10 @@ class RedisTokenStore : public TokenStore {
 
   RedisTokenStore(Options options, std::unique_ptr<Parts> parts);
   absl::Duration ClockOffset() const;
+  // Adds the records of the first `count` index entries to the page.
+  absl::Status ReadEntries(redis::ReplyView entries, size_t count, GrantPage& page);
+  // `mend`: the record is there and cannot be read.
+  absl::StatusOr<RegisterResult> RunRegister(const RegisterRequest& request, bool mend);
   // Whether WaitForChange may return; otherwise the rest of the lease goes to `rest`.
   bool ChangedOrFree(std::string_view record_key, int64_t generation, absl::Duration& rest);
   void OnMessage(std::string_view payload) ABSL_LOCKS_EXCLUDED(listener_mutex_);

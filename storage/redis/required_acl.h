@@ -9,11 +9,12 @@ namespace tokenbroker::redis {
 
 // At the servers that hold the grants, for the default key_prefix "tb:". The commands come from the
 // store itself and from inside its scripts. SELECT is used where `database` is not 0, WAIT where
-// `replica_acks` is not 0, GET where `quarantine` is not 0.
+// `replica_acks` is not 0, GET where `quarantine` is not 0, DEL where a grant is registered whose
+// key holds something else.
 inline constexpr std::string_view kRequiredAcl =
     "~tb:* &tb:changes:* +evalsha +script|load +time +hgetall +hmget +hset +pexpire +persist "
     "+publish +subscribe "
-    "+ping +zadd +zrangebylex +set +get +info +wait +select";
+    "+ping +zadd +zrangebylex +set +get +info +wait +select +del";
 
 // On top of it in a cluster.
 inline constexpr std::string_view kRequiredClusterAcl =

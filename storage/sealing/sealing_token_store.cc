@@ -60,7 +60,8 @@ absl::StatusOr<GrantRecord> SealingTokenStore::Load(const GrantKey& key) {
 absl::StatusOr<AcquireResult> SealingTokenStore::Acquire(const AcquireRequest& request) {
   TB_ASSIGN_OR_RETURN(AcquireResult result, store_->Acquire(request));
   const absl::Status opened = OpenTokens(result.record);
-  if (opened.ok()) return result;
+  // A registration brings tokens of its own.
+  if (opened.ok() || request.purpose == Purpose::kRegistration) return result;
   switch (result.outcome) {
     case AcquireResult::Outcome::kNeedsConsent:
     case AcquireResult::Outcome::kRevoked:

@@ -15,8 +15,9 @@ namespace tokenbroker {
 // A token is sealed for its grant and its field: copied to another record, or from one field to the
 // other, it does not open. A token that does not open is DATA_LOSS RECORD_UNREADABLE, with three
 // exceptions where the operation has been carried out and its answer matters more: Commit, Register
-// and Revoke then return the record without tokens. So does Acquire where there is no token to be
-// had anyway (kNeedsConsent, kRevoked); a lease that it was granted is released again.
+// and Revoke then return the record without tokens. So does Acquire for a registration, and where
+// there is no token to be had anyway (kNeedsConsent, kRevoked); another lease that it was granted
+// is released again.
 //
 // A refresh token that an older key of the ring sealed is marked `refresh_token_outdated`;
 // committed again, it is sealed by the ring's first key.

@@ -7,6 +7,7 @@
 
 #include "common/errors.h"
 #include "common/status_macros.h"
+#include "storage/protocol.h"
 
 namespace tokenbroker {
 namespace {
@@ -119,16 +120,24 @@ class RowReader {
   int64_t Int() { return query_.Int(column_++); }
   std::string_view Bytes() { return query_.Bytes(column_++); }
   std::string String() { return std::string(Bytes()); }
-  absl::Time Time() { return query_.Time(column_++); }
+  absl::Time Time() {
+    const absl::Time time = query_.Time(column_++);
+    if (time == absl::InfinitePast() || IsStorableTime(time)) return time;
+    times_fine_ = false;
+    return absl::InfinitePast();
+  }
+  bool times_fine() const { return times_fine_; }
 
  private:
   const Query& query_;
+  bool times_fine_ = true;
   int column_ = 0;
 };
 
-absl::StatusOr<GrantRecord> ReadRow(const Query& query, bool with_tokens) {
+// False: something in the row is not what it should be; everything else is in `record` all the
+// same.
+bool ReadRow(const Query& query, bool with_tokens, GrantRecord& record) {
   RowReader row(query);
-  GrantRecord record;
   std::optional<GrantKey> key = DecodeGrantKey(row.Bytes());
   bool readable = key.has_value();
   if (readable) record.key = *std::move(key);
@@ -178,8 +187,14 @@ absl::StatusOr<GrantRecord> ReadRow(const Query& query, bool with_tokens) {
     record.access_token = Secret(row.String());
     record.refresh_token = Secret(row.String());
   }
-  if (!readable) return RecordUnreadableError("a row of the database file is damaged");
-  return record;
+  readable &= row.times_fine();
+  return readable;
+}
+
+// False: there is none.
+absl::StatusOr<bool> FindRow(Query& query, const std::string& encoded_key) {
+  query.BindBytes(1, encoded_key);
+  return query.Step();
 }
 
 // The least string that is greater than all strings with this prefix; "": there is none.
@@ -195,15 +210,28 @@ std::string EndOfPrefix(std::string_view prefix) {
 absl::StatusOr<std::optional<GrantRecord>> ReadRecord(Connection& connection, const GrantKey& key) {
   const std::string encoded = EncodeGrantKey(key);
   TB_ASSIGN_OR_RETURN(Query query, connection.Prepare(kSelectOne));
-  query.BindBytes(1, encoded);
-  TB_ASSIGN_OR_RETURN(const bool found, query.Step());
+  TB_ASSIGN_OR_RETURN(const bool found, FindRow(query, encoded));
   if (!found) return std::optional<GrantRecord>();
-  TB_ASSIGN_OR_RETURN(GrantRecord record, ReadRow(query, /*with_tokens=*/true));
+  GrantRecord record;
+  if (!ReadRow(query, /*with_tokens=*/true, record)) {
+    return RecordUnreadableError("a row of the database file is damaged");
+  }
   return std::make_optional(std::move(record));
 }
 
-absl::StatusOr<std::vector<GrantRecord>> ReadRange(Connection& connection, std::string_view prefix,
-                                                   std::string_view after, int limit) {
+absl::StatusOr<std::optional<GrantRecord>> ReadReplaceable(Connection& connection,
+                                                           const GrantKey& key, absl::Time now) {
+  const std::string encoded = EncodeGrantKey(key);
+  TB_ASSIGN_OR_RETURN(Query query, connection.Prepare(kSelectOne));
+  TB_ASSIGN_OR_RETURN(const bool found, FindRow(query, encoded));
+  if (!found) return std::optional<GrantRecord>();
+  GrantRecord record;
+  if (!ReadRow(query, /*with_tokens=*/true, record)) record = SalvageRecord(key, record, now);
+  return std::make_optional(std::move(record));
+}
+
+absl::StatusOr<GrantPage> ReadPage(Connection& connection, std::string_view prefix,
+                                   std::string_view after, int limit) {
   const std::string end = EndOfPrefix(prefix);
   // No key equals a prefix (ids.h), so 'greater' leaves out nothing at the start.
   const std::string_view start = std::max(prefix, after);
@@ -212,13 +240,24 @@ absl::StatusOr<std::vector<GrantRecord>> ReadRange(Connection& connection, std::
   int parameter = 1;
   query.BindBytes(parameter++, start);
   if (!end.empty()) query.BindBytes(parameter++, end);
-  query.Bind(parameter, limit);
-  std::vector<GrantRecord> records;
-  for (;;) {
+  // One more than asked for tells whether there is a next page.
+  query.Bind(parameter, limit + 1);
+  GrantPage page;
+  std::string last;
+  for (int read = 0;; ++read) {
     TB_ASSIGN_OR_RETURN(const bool row, query.Step());
-    if (!row) return records;
-    TB_ASSIGN_OR_RETURN(GrantRecord record, ReadRow(query, /*with_tokens=*/false));
-    records.push_back(std::move(record));
+    if (!row) return page;
+    if (read == limit) {
+      page.next = std::move(last);
+      return page;
+    }
+    last = std::string(query.Bytes(0));
+    GrantRecord record;
+    if (ReadRow(query, /*with_tokens=*/false, record)) {
+      page.records.push_back(std::move(record));
+    } else {
+      page.unreadable.push_back({DecodeGrantKey(last), last});
+    }
   }
 }
 

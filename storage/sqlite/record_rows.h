@@ -3,12 +3,13 @@
 
 #include <optional>
 #include <string_view>
-#include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/ids.h"
 #include "storage/grant_record.h"
 #include "storage/sqlite/connection.h"
+#include "storage/token_store.h"
 
 // Records as rows of the table `grants`. Besides the connection's errors, what reads returns
 // DATA_LOSS RECORD_UNREADABLE for a row that this program did not write.
@@ -17,10 +18,14 @@ namespace tokenbroker {
 // nullopt: there is none. `store_now` is not set.
 absl::StatusOr<std::optional<GrantRecord>> ReadRecord(Connection& connection, const GrantKey& key);
 
-// Up to `limit` records without tokens, in key order: those whose encoded key starts with `prefix`
-// and comes after `after`, but for reserved ones.
-absl::StatusOr<std::vector<GrantRecord>> ReadRange(Connection& connection, std::string_view prefix,
-                                                   std::string_view after, int limit);
+// The same for a record that is about to be replaced: of one that cannot be read, what
+// SalvageRecord leaves.
+absl::StatusOr<std::optional<GrantRecord>> ReadReplaceable(Connection& connection,
+                                                           const GrantKey& key, absl::Time now);
+
+// As TokenStore::ListPage, which see; `store_now` is not set.
+absl::StatusOr<GrantPage> ReadPage(Connection& connection, std::string_view prefix,
+                                   std::string_view after, int limit);
 
 // Deletes reserved records that were last changed before `before`.
 absl::Status PurgeReserved(Connection& connection, absl::Time before);

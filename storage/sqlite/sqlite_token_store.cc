@@ -67,10 +67,12 @@ SqliteTokenStore::SqliteTokenStore(Options options)
 template <typename Result>
 absl::StatusOr<Result> SqliteTokenStore::Change(
     const GrantKey& key, std::optional<GrantRecord>& record,
-    const std::function<Applied<Result>(std::optional<GrantRecord>&, absl::Time)>& apply) {
+    const std::function<Applied<Result>(std::optional<GrantRecord>&, absl::Time)>& apply,
+    bool replaces) {
   TB_ASSIGN_OR_RETURN(const ConnectionPool::Lease connection, writer_.Take());
   TB_ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(*connection));
-  TB_ASSIGN_OR_RETURN(record, ReadRecord(*connection, key));
+  TB_ASSIGN_OR_RETURN(
+      record, replaces ? ReadReplaceable(*connection, key, Now()) : ReadRecord(*connection, key));
   const bool existed = record.has_value();
   // The time is read once the transaction has the file: waiting for it does not count.
   const absl::Time now = Now();
@@ -153,12 +155,13 @@ absl::StatusOr<FailResult> SqliteTokenStore::Fail(const FailRequest& request) {
 
 absl::StatusOr<RegisterResult> SqliteTokenStore::Register(const RegisterRequest& request) {
   std::optional<GrantRecord> record;
-  TB_ASSIGN_OR_RETURN(
-      RegisterResult result,
-      Change<RegisterResult>(request.key, record,
-                             [&](std::optional<GrantRecord>& stored, absl::Time now) {
-                               return ApplyRegister(stored, request, now);
-                             }));
+  TB_ASSIGN_OR_RETURN(RegisterResult result,
+                      Change<RegisterResult>(
+                          request.key, record,
+                          [&](std::optional<GrantRecord>& stored, absl::Time now) {
+                            return ApplyRegister(stored, request, now);
+                          },
+                          /*replaces=*/true));
   result.record = *std::move(record);
   return result;
 }
@@ -189,13 +192,7 @@ absl::StatusOr<GrantPage> SqliteTokenStore::ListPage(std::string_view prefix,
                                                      std::string_view after, int limit) {
   limit = std::clamp(limit, 1, 1000);
   TB_ASSIGN_OR_RETURN(const ConnectionPool::Lease connection, readers_.Take());
-  GrantPage page;
-  // One more than asked for tells whether there is a next page.
-  TB_ASSIGN_OR_RETURN(page.records, ReadRange(*connection, prefix, after, limit + 1));
-  if (page.records.size() > static_cast<size_t>(limit)) {
-    page.records.pop_back();
-    page.next = EncodeGrantKey(page.records.back().key);
-  }
+  TB_ASSIGN_OR_RETURN(GrantPage page, ReadPage(*connection, prefix, after, limit));
   const absl::Time now = ToMilliseconds(Now());
   for (GrantRecord& record : page.records) record.store_now = now;
   return page;

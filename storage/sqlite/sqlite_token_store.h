@@ -68,11 +68,13 @@ class SqliteTokenStore : public TokenStore {
   explicit SqliteTokenStore(Options options);
 
   // Loads the record (nullopt: none), lets `apply` change it, stores it if `changed` and tells
-  // listeners if `publish`: one transaction. On return `record` is as it is stored.
+  // listeners if `publish`: one transaction. On return `record` is as it is stored. `replaces`: a
+  // record that cannot be read is no obstacle.
   template <typename Result>
   absl::StatusOr<Result> Change(
       const GrantKey& key, std::optional<GrantRecord>& record,
-      const std::function<Applied<Result>(std::optional<GrantRecord>&, absl::Time)>& apply);
+      const std::function<Applied<Result>(std::optional<GrantRecord>&, absl::Time)>& apply,
+      bool replaces = false);
 
   // Also a reserved one. nullopt: there is none.
   absl::StatusOr<std::optional<GrantRecord>> Read(const GrantKey& key);

@@ -269,5 +269,33 @@ TEST(Redis, ThatBecomesUnsafeIsAnAlarmAndNoEnd) {
   EXPECT_EQ(broker.Stop(), 0);
 }
 
+// Operators see that the primary has changed, and for how long no refresh begins.
+TEST(Redis, RestartIsSeenInTheMetrics) {
+  World::Options options;
+  options.redis = true;
+  World world(options);
+  Broker& broker = world.StartBroker();
+  world.RegisterImported(broker, "acme", "us");
+  const auto metric = [&](const std::string& name) {
+    const std::string text = "\n" + HttpGet("http://" + broker.ops_address() + "/metrics").body;
+    const size_t at = text.find("\n" + name + " ");
+    return at == std::string::npos ? -1 : std::stod(text.substr(at + name.size() + 2));
+  };
+  // The store was new when it was first met.
+  EXPECT_EQ(metric("tokenbroker_store_quarantine_seconds"), 0);
+  EXPECT_EQ(metric("tokenbroker_records_unreadable"), 0);
+  EXPECT_EQ(metric("tokenbroker_store_redirections_total{kind=\"moved\"}"), 0);
+  const double changes = metric("tokenbroker_store_primary_changes_total");
+  EXPECT_GE(changes, 0);
+  world.redis().Stop();
+  ASSERT_TRUE(world.redis().Restart().ok());
+  EXPECT_TRUE(
+      WaitUntil([&] { return metric("tokenbroker_store_primary_changes_total") > changes; }));
+  const double quarantine = metric("tokenbroker_store_quarantine_seconds");
+  EXPECT_GT(quarantine, 0);
+  EXPECT_LE(quarantine, 20);
+  EXPECT_EQ(broker.Stop(), 0);
+}
+
 }  // namespace
 }  // namespace tokenbroker::e2e

@@ -34,6 +34,12 @@ class StoreFixture {
   virtual void AdvanceTime(absl::Duration by) = 0;
   // Whether a change made through one store reaches the listeners of the others.
   virtual bool EventsCrossStores() const = 0;
+  // Ways in which a record of this backend can become unreadable, each done behind the stores' back
+  // to a record that is sound: 0 to damages() - 1.
+  virtual int damages() const = 0;
+  virtual void Damage(const GrantKey& key, int way) = 0;
+  // Adds a key that no grant's key encodes to.
+  virtual void AddStrayKey(const std::string& encoded) = 0;
 };
 
 struct StoreBackend {
@@ -41,7 +47,7 @@ struct StoreBackend {
   std::function<std::unique_ptr<StoreFixture>()> make;
 };
 
-inline std::string StoreBackendName(const testing::TestParamInfo<StoreBackend>& info) {
+inline std::string StoreBackendName(const ::testing::TestParamInfo<StoreBackend>& info) {
   return info.param.name;
 }
 inline void PrintTo(const StoreBackend& backend, std::ostream* out) { *out << backend.name; }
@@ -49,7 +55,7 @@ inline void PrintTo(const StoreBackend& backend, std::ostream* out) { *out << ba
 // The defaults times ten, so that a slow machine on a clock that goes by itself does not matter.
 ProtocolLimits ContractLimits();
 
-class TokenStoreContract : public testing::TestWithParam<StoreBackend> {
+class TokenStoreContract : public ::testing::TestWithParam<StoreBackend> {
  protected:
   void SetUp() override;
 
@@ -91,7 +97,7 @@ class TokenStoreContract : public testing::TestWithParam<StoreBackend> {
                       int64_t generation = 1);
 
   // The store's clock may have gone on by itself since `expected` was true.
-  static testing::AssertionResult About(absl::Duration actual, absl::Duration expected);
+  static ::testing::AssertionResult About(absl::Duration actual, absl::Duration expected);
 
   ProtocolLimits limits_ = ContractLimits();
 

@@ -1,6 +1,7 @@
 #include "tests/testing/fake_token_store.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -60,6 +61,13 @@ absl::Status FakeTokenStore::Begin(Op op) {
   return absl::OkStatus();
 }
 
+absl::Status FakeTokenStore::Begin(Op op, const GrantKey& key) {
+  TB_RETURN_IF_ERROR(Begin(op));
+  MutexLock lock(shared_->mutex);
+  if (shared_->damaged.contains(EncodeGrantKey(key))) return RecordUnreadableError("damaged");
+  return absl::OkStatus();
+}
+
 absl::Status FakeTokenStore::End(Op op) {
   std::function<void()> hook;
   bool lost = false;
@@ -109,7 +117,7 @@ void FakeTokenStore::Deliver(const ChangeEvent& event) {
 }
 
 absl::StatusOr<GrantRecord> FakeTokenStore::Load(const GrantKey& key) {
-  TB_RETURN_IF_ERROR(Begin(Op::kLoad));
+  TB_RETURN_IF_ERROR(Begin(Op::kLoad, key));
   absl::StatusOr<GrantRecord> loaded = OrgNotFoundError();
   {
     MutexLock lock(shared_->mutex);
@@ -136,7 +144,7 @@ auto FakeTokenStore::ApplyTo(const GrantKey& key, std::optional<GrantRecord>& re
 }
 
 absl::StatusOr<AcquireResult> FakeTokenStore::Acquire(const AcquireRequest& request) {
-  TB_RETURN_IF_ERROR(Begin(Op::kAcquire));
+  TB_RETURN_IF_ERROR(Begin(Op::kAcquire, request.key));
   std::optional<GrantRecord> record;
   AcquireResult result = ApplyTo(request.key, record, [&](std::optional<GrantRecord>& stored) {
                            return ApplyAcquire(options_.limits, stored, request, Now());
@@ -147,7 +155,7 @@ absl::StatusOr<AcquireResult> FakeTokenStore::Acquire(const AcquireRequest& requ
 }
 
 absl::StatusOr<CountSendResult> FakeTokenStore::CountSend(const CountSendRequest& request) {
-  TB_RETURN_IF_ERROR(Begin(Op::kCountSend));
+  TB_RETURN_IF_ERROR(Begin(Op::kCountSend, request.key));
   std::optional<GrantRecord> record;
   const CountSendResult result =
       ApplyTo(request.key, record, [&](std::optional<GrantRecord>& stored) {
@@ -158,7 +166,7 @@ absl::StatusOr<CountSendResult> FakeTokenStore::CountSend(const CountSendRequest
 }
 
 absl::StatusOr<MarkSentOutcome> FakeTokenStore::MarkSent(const MarkSentRequest& request) {
-  TB_RETURN_IF_ERROR(Begin(Op::kMarkSent));
+  TB_RETURN_IF_ERROR(Begin(Op::kMarkSent, request.key));
   MarkSentOutcome outcome = MarkSentOutcome::kLost;
   {
     MutexLock lock(shared_->mutex);
@@ -172,7 +180,7 @@ absl::StatusOr<MarkSentOutcome> FakeTokenStore::MarkSent(const MarkSentRequest& 
 }
 
 absl::StatusOr<CommitResult> FakeTokenStore::Commit(const CommitRequest& request) {
-  TB_RETURN_IF_ERROR(Begin(Op::kCommit));
+  TB_RETURN_IF_ERROR(Begin(Op::kCommit, request.key));
   CommitResult result;
   bool publish = false;
   {
@@ -191,7 +199,7 @@ absl::StatusOr<CommitResult> FakeTokenStore::Commit(const CommitRequest& request
 }
 
 absl::StatusOr<FailResult> FakeTokenStore::Fail(const FailRequest& request) {
-  TB_RETURN_IF_ERROR(Begin(Op::kFail));
+  TB_RETURN_IF_ERROR(Begin(Op::kFail, request.key));
   FailResult result;
   std::optional<GrantRecord> changed;
   {
@@ -213,7 +221,12 @@ absl::StatusOr<RegisterResult> FakeTokenStore::Register(const RegisterRequest& r
   std::optional<GrantRecord> record;
   Applied<RegisterResult> applied = ApplyTo(
       request.key, record,
-      [&](std::optional<GrantRecord>& stored) { return ApplyRegister(stored, request, Now()); });
+      [&](std::optional<GrantRecord>& stored) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shared_->mutex) {
+        if (shared_->damaged.erase(EncodeGrantKey(request.key)) > 0) {
+          stored = SalvageRecord(request.key, *stored, Now());
+        }
+        return ApplyRegister(stored, request, Now());
+      });
   RegisterResult result = std::move(applied.result);
   result.record = *std::move(record);
   if (applied.publish) Publish(result.record);
@@ -222,7 +235,7 @@ absl::StatusOr<RegisterResult> FakeTokenStore::Register(const RegisterRequest& r
 }
 
 absl::StatusOr<RevokeResult> FakeTokenStore::Revoke(const GrantKey& key) {
-  TB_RETURN_IF_ERROR(Begin(Op::kRevoke));
+  TB_RETURN_IF_ERROR(Begin(Op::kRevoke, key));
   RevokeResult result;
   bool publish = false;
   {
@@ -241,7 +254,7 @@ absl::StatusOr<RevokeResult> FakeTokenStore::Revoke(const GrantKey& key) {
 }
 
 absl::Status FakeTokenStore::ForgetTokens(const GrantKey& key, int64_t generation) {
-  TB_RETURN_IF_ERROR(Begin(Op::kForgetTokens));
+  TB_RETURN_IF_ERROR(Begin(Op::kForgetTokens, key));
   {
     MutexLock lock(shared_->mutex);
     if (const auto found = shared_->records.find(EncodeGrantKey(key));
@@ -264,10 +277,14 @@ absl::StatusOr<GrantPage> FakeTokenStore::ListPage(std::string_view prefix, std:
       it = shared_->records.lower_bound(std::string(prefix));
     }
     for (; it != shared_->records.end() && it->first.compare(0, prefix.size(), prefix) == 0; ++it) {
-      if (!IsGrant(it->second)) continue;
-      if (static_cast<int>(page.records.size()) == limit) {
-        page.next = EncodeGrantKey(page.records.back().key);
+      if (!shared_->damaged.contains(it->first) && !IsGrant(it->second)) continue;
+      if (static_cast<int>(page.records.size() + page.unreadable.size()) == limit) {
+        page.next = std::prev(it)->first;
         break;
+      }
+      if (shared_->damaged.contains(it->first)) {
+        page.unreadable.push_back({DecodeGrantKey(it->first), it->first});
+        continue;
       }
       page.records.push_back(WithoutSecrets(it->second));
       page.records.back().store_now = ToMilliseconds(Now());
@@ -368,6 +385,17 @@ void FakeTokenStore::ReleaseEvents() {
     held.swap(held_);
   }
   for (const ChangeEvent& event : held) Deliver(event);
+}
+
+void FakeTokenStore::Damage(const GrantKey& key) {
+  MutexLock lock(shared_->mutex);
+  shared_->damaged.insert(EncodeGrantKey(key));
+}
+
+void FakeTokenStore::AddStrayKey(const std::string& encoded) {
+  MutexLock lock(shared_->mutex);
+  shared_->records[encoded];
+  shared_->damaged.insert(encoded);
 }
 
 int FakeTokenStore::count(Op op) const {

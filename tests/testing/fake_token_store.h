@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -88,6 +89,11 @@ class FakeTokenStore final : public TokenStore {
   void HoldEvents();
   void ReleaseEvents();
 
+  // The record cannot be read any more, by any replica, until it is registered anew.
+  void Damage(const GrantKey& key);
+  // A key that no grant's encodes to.
+  void AddStrayKey(const std::string& encoded);
+
   // What happened.
 
   int count(Op op) const;  // of this replica, failed ones too
@@ -104,12 +110,15 @@ class FakeTokenStore final : public TokenStore {
     CondVar changed;
     // By EncodeGrantKey. Reserved ones are not cleared away: nobody sees them.
     std::map<std::string, GrantRecord> records ABSL_GUARDED_BY(mutex);
+    std::set<std::string> damaged ABSL_GUARDED_BY(mutex);  // keys of `records`
     std::vector<FakeTokenStore*> replicas ABSL_GUARDED_BY(mutex);
   };
 
   FakeTokenStore(const Options& options, std::shared_ptr<Shared> shared);
   // What a knob says about this operation; runs the hook.
   absl::Status Begin(Op op);
+  // The same of one grant, whose record has to be readable.
+  absl::Status Begin(Op op, const GrantKey& key);
   // OK, or the reply is lost.
   absl::Status End(Op op);
   // What an operation that makes records does to the one of `key`; `record` is as it is then.

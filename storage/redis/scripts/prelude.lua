@@ -23,8 +23,13 @@ local key, channel, event_key = KEYS[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
 
+-- Registering may replace a record that cannot be read, and says so by its last argument.
+local mend = ARGV[18] == 'MEND'
+
 local record = {}
-local flat = redis.call('HGETALL', key)
+local flat = redis.pcall('HGETALL', key)
+local foreign = flat.err and string.find(flat.err, 'WRONGTYPE', 1, true)
+if flat.err and not (foreign and mend) then return flat end
 for i = 1, #flat, 2 do
   record[flat[i]] = flat[i + 1]
 end
@@ -37,7 +42,7 @@ local INTEGERS = {
 }
 for field, required in pairs(INTEGERS) do
   local value = record[field] or (required and '' or '0')
-  if exists and not string.find(value, '^%-?%d+$') then return redis.error_reply('UNREADABLE ' .. field) end -- guard: readable
+  if exists and not mend and not string.find(value, '^%-?%d+$') then return redis.error_reply('UNREADABLE ' .. field) end -- guard: readable
 end
 
 local function int(field)

@@ -1,7 +1,31 @@
 -- Creates or replaces the grant. ARGV: attempt, grant type, DC, scopes, soid, display name, labels,
 -- keep warm, refresh token, whether there is an access token, access token, its life, its scopes
--- and API domain ('': none).
+-- and API domain ('': none), 'MEND' or ''.
 local attempt, has_tokens, lifetime = ARGV[4], ARGV[13] == '1', ARGV[15]
+
+-- What was read cannot be used, and only part of it may be missing: it is not an answer, but what
+-- is sound of it is kept, as by SalvageRecord in storage/salvage.cc.
+local sound_sends, sound_throttle = {}, 0
+if mend then
+  local function sane(field)
+    local value = record[field] or ''
+    if not string.find(value, '^%d+$') or tonumber(value) >= now then return nil end
+    return value
+  end
+  for _, sent in ipairs(journal()) do
+    if sent <= now then sound_sends[#sound_sends + 1] = sent end
+  end
+  -- How far away it may be is looked at where it counts.
+  local throttle = record.tu or ''
+  if string.find(throttle, '^%d+$') and #throttle <= 14 then sound_throttle = throttle end
+  -- A reserved record expires, and its state may be what is damaged.
+  redis.call(foreign and 'DEL' or 'PERSIST', key)
+  if foreign or exists then
+    record.g, record.ep = sane('g') or digits(now), sane('ep') or digits(now)
+  end
+  exists = exists or foreign ~= nil
+  record.ra, record.cr = nil, sane('cr') or digits(now)
+end
 
 -- Also when it was revoked since: the late repetition of a registration revives nothing.
 if record.ra == attempt then return answer('DUPLICATE') end -- guard: register-duplicate
@@ -27,6 +51,9 @@ if has_tokens then
 end
 changes.cr = now
 if exists then changes.cr = nil end -- guard: register-keeps-created
+if mend then
+  changes.cr, changes.js, changes.tu = record.cr, journal_text(sound_sends), sound_throttle
+end
 -- The journal lives on: Zoho counts by user and client, not by our registrations.
 save(changes)
 publish()

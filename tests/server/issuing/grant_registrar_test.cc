@@ -76,14 +76,35 @@ TEST(GrantRegistrar, WhatZohoSaysOfACode) {
   EXPECT_EQ(Brief(world.Get()), "STORE at-old");
 }
 
+TEST(GrantRegistrar, ReplacesARecordThatCannotBeRead) {
+  World world;
+  world.Add({.lifetime = absl::Hours(1)});
+  world.store().Damage({"acme", Environment::kProduction, "web"});
+  ASSERT_EQ(Brief(world.Get()), "RECORD_UNREADABLE");
+  EXPECT_EQ(Reason(world.replica().Register(ByCode("code-1"))), "replaced");
+  EXPECT_GT(world.record().generation, 1);
+  // At once, not when the refusal would have been forgotten.
+  EXPECT_TRUE(world.Get().ok());
+}
+
+TEST(GrantRegistrar, OverAnUnreadableRecordTheBudgetIsKeptTooAndNothingIsReplacedInVain) {
+  World world;
+  world.Add({.lifetime = absl::Hours(1)});
+  world.store().Damage({"acme", Environment::kProduction, "web"});
+  world.zoho().ScriptAll(ScriptedReply::Dead());
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(Reason(world.replica().Register(Import("dead"))),
+              i < 5 ? "REFRESH_TOKEN_REJECTED" : "MINT_BUDGET_EXHAUSTED");
+  }
+  EXPECT_EQ(world.zoho().sends(), 5);
+  EXPECT_EQ(Brief(world.Get()), "RECORD_UNREADABLE");
+}
+
 TEST(GrantRegistrar, NothingIsSpentThatCouldNotBeStored) {
   World world;
   world.store().SetUnavailable(Op::kCheckWritable, true);
   EXPECT_EQ(Reason(world.replica().Register(ByCode("code-1"))), "STORE_UNAVAILABLE");
   world.store().SetUnavailable(Op::kCheckWritable, false);
-  // A record that cannot be read could not be replaced either.
-  world.store().FailNext(Op::kLoad, RecordUnreadableError("keyring"));
-  EXPECT_EQ(Reason(world.replica().Register(ByCode("code-1"))), "RECORD_UNREADABLE");
   Registration lost = ByCode("code-1");
   lost.key.oauth_client = "lost";
   EXPECT_EQ(Reason(world.replica().Register(lost)), "CLIENT_SECRET_MISSING");

@@ -69,6 +69,17 @@ TEST_F(GrantResolverTest, DeadGrantsOnlyWhereNoLivingOneServes) {
   EXPECT_EQ(Resolve({"A.b.READ"}), "narrow");
 }
 
+TEST_F(GrantResolverTest, AnUnreadableGrantHidesNoOtherAndIsNotTakenForAMissingOne) {
+  Add("narrow", {"A.b.READ"});
+  Add("wide", {"A.b.ALL", "A.c.READ"});
+  store_.Damage({"acme", Environment::kProduction, "wide"});
+  EXPECT_EQ(Resolve({"A.b.READ"}), "narrow");
+  // The unreadable one might cover it.
+  EXPECT_EQ(Resolve({"A.c.READ"}), "RECORD_UNREADABLE");
+  store_.Damage({"acme", Environment::kProduction, "narrow"});
+  EXPECT_EQ(Resolve({"A.b.READ"}), "RECORD_UNREADABLE");
+}
+
 TEST_F(GrantResolverTest, RemembersForHalfAMinute) {
   Add("web", {"A.b.READ"});
   EXPECT_EQ(Remembered({}), "");

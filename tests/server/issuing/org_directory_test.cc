@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "common/errors.h"
 #include "tests/server/issuing/world.h"
 
@@ -123,6 +126,78 @@ TEST_F(OrgDirectoryTest, GivesAllGrantsOfOneOrgAndNoTokens) {
   world_.replica().directory().Get("acm", [&](absl::StatusOr<OrgEntry> entry) { org = entry; });
   world_.executor().RunUntilIdle();
   EXPECT_EQ(ErrorReason(org.status()), "ORG_NOT_FOUND");
+}
+
+TEST_F(OrgDirectoryTest, WhatCannotBeReadIsToldOnceAndHidesNoOther) {
+  using namespace std::string_literals;
+  for (const char* org : {"a", "b", "c", "d"}) {
+    Add(org, Environment::kProduction, "web");
+    Add(org, Environment::kSandbox, "web");
+  }
+  world_.store().Damage({"a", Environment::kSandbox, "web"});
+  for (const Environment environment : {Environment::kProduction, Environment::kSandbox}) {
+    world_.store().Damage({"c", environment, "web"});
+  }
+  world_.store().AddStrayKey("d\0\x01\x01x"s);
+  for (const int size : {1, 2, 3, 10}) {
+    std::string all;
+    std::string after;
+    do {
+      const absl::StatusOr<OrgPage> page = List({}, after, size);
+      ASSERT_TRUE(page.ok()) << page.status();
+      for (const OrgEntry& org : page->orgs) {
+        absl::StrAppend(&all, org.org_id, ":", org.grants.size(), " ");
+      }
+      for (const UnreadableRecord& record : page->unreadable) {
+        absl::StrAppend(&all, "-", record.key ? record.key->org_id : "?", " ");
+      }
+      after = page->next;
+    } while (!after.empty());
+    // Each once, whatever the page's size; within a page the orgs come first.
+    std::vector<std::string> words = absl::StrSplit(all, ' ');
+    std::sort(words.begin(), words.end());
+    EXPECT_EQ(absl::StrJoin(words, " "), " -? -a -c -c a:1 b:2 d:2") << size;
+    if (size == 1) {
+      EXPECT_EQ(all, "a:1 -a b:2 d:2 -c -c -? ");
+    }
+  }
+}
+
+TEST_F(OrgDirectoryTest, ManyUnreadableRecordsAreReadPageByPageToo) {
+  for (int i = 0; i < 6000; ++i) {
+    Add(absl::StrCat("org", 10000 + i), Environment::kProduction, "web");
+    if (i < 5999) {
+      world_.store().Damage({absl::StrCat("org", 10000 + i), Environment::kProduction, "web"});
+    }
+  }
+  const absl::StatusOr<OrgPage> first = List({}, "", 10);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_TRUE(first->orgs.empty());
+  EXPECT_EQ(first->unreadable.size(), size_t{OrgDirectory::kMaxRecordsRead});
+  const absl::StatusOr<OrgPage> second = List({}, first->next, 10);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(second->unreadable.size(), 5999u - OrgDirectory::kMaxRecordsRead);
+  ASSERT_EQ(second->orgs.size(), 1u);
+  EXPECT_EQ(second->next, "");
+}
+
+TEST_F(OrgDirectoryTest, GetTellsWhatCannotBeReadOrUnsealed) {
+  Add("acme", Environment::kProduction, "web");
+  Add("acme", Environment::kProduction, "narrow");
+  Add("acme", Environment::kSandbox, "web");
+  const GrantKey damaged{"acme", Environment::kSandbox, "web"};
+  world_.store().Damage(damaged);
+  // Of the first active grant that is loaded: the keyring does not open its tokens.
+  world_.store().FailNext(Op::kLoad, RecordUnreadableError("keyring"));
+  absl::StatusOr<OrgEntry> org = absl::InternalError("not called");
+  world_.replica().directory().Get("acme", [&](absl::StatusOr<OrgEntry> entry) { org = entry; });
+  world_.executor().RunUntilIdle();
+  ASSERT_TRUE(org.ok()) << org.status();
+  ASSERT_EQ(org->grants.size(), 1u);
+  EXPECT_EQ(org->grants[0].key.oauth_client, "web");
+  ASSERT_EQ(org->unreadable.size(), 2u);
+  EXPECT_EQ(org->unreadable[0].key, damaged);
+  EXPECT_EQ(org->unreadable[1].key->oauth_client, "narrow");
 }
 
 TEST_F(OrgDirectoryTest, ErrorsAreTheStores) {

@@ -123,6 +123,28 @@ TEST(RefreshAhead, TheSweepReadsPageByPageAndSurvivesTheStore) {
   EXPECT_EQ(world.zoho().sends(), 5);
 }
 
+TEST(RefreshAhead, TheSweepGoesOnPastWhatCannotBeRead) {
+  World world;
+  for (int i = 0; i < 2500; ++i) {
+    world.Add({.key = KeyOf(absl::StrCat("org", 1000 + i)),
+               .refresh_token = absl::StrCat("rt-", i),
+               .keep_warm = i % 500 == 0});
+  }
+  // A page of nothing else, the end of another, and a warm one.
+  for (int i = 1; i < 1600; ++i) {
+    if (i % 500 != 0) world.store().Damage(KeyOf(absl::StrCat("org", 1000 + i)));
+  }
+  world.store().Damage(KeyOf("org3000"));
+  world.store().AddStrayKey("org2");
+  world.replica().issuer().StartKeepingWarm();
+  world.Advance(absl::Seconds(10));
+  EXPECT_EQ(world.zoho().sends(), 4);
+  // And it comes round again.
+  world.store().Edit(KeyOf("org3400"), [](GrantRecord& record) { record.info.keep_warm = true; });
+  world.Advance(absl::Seconds(70));
+  EXPECT_EQ(world.zoho().sends("rt-2400"), 1);
+}
+
 TEST(RefreshAhead, AFailureIsRepeatedWhileTheTokenLives) {
   World world;
   world.Add({});

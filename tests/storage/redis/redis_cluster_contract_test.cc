@@ -1,5 +1,7 @@
 // The contract suite on a real Redis Cluster of six nodes.
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/storage/redis/grants.h"
@@ -29,6 +31,16 @@ class ClusterFixture : public RedisFixture {
     options.quarantine = absl::ZeroDuration();
     options.test_clock_offset = ClockOffset();
     return RedisTokenStore::Create(options);
+  }
+
+ protected:
+  void Command(const std::string& key, const std::vector<std::string>& words) override {
+    const absl::StatusOr<int> slot = SharedCluster().SlotOf(key);
+    ASSERT_TRUE(slot.ok()) << slot.status();
+    RedisServer* const node = SharedCluster().PrimaryOf(*slot);
+    ASSERT_NE(node, nullptr);
+    const absl::StatusOr<std::string> reply = node->Command(words);
+    EXPECT_TRUE(reply.ok()) << reply.status();
   }
 };
 

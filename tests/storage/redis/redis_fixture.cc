@@ -61,6 +61,50 @@ absl::StatusOr<std::unique_ptr<TokenStore>> RedisFixture::Open(const ProtocolLim
   return RedisTokenStore::Create(Options(limits));
 }
 
+namespace {
+
+// Commands; $ is the record's key.
+using Commands = std::vector<std::vector<std::string>>;
+const std::vector<Commands>& Damages() {
+  static const auto* const damages = new std::vector<Commands>{
+      {{"HSET", "$", "ty", "9"}},
+      {{"HSET", "$", "g", "12x"}},
+      {{"HDEL", "$", "g"}},
+      {{"HSET", "$", "g", "99999999999999999999999"}},
+      {{"HSET", "$", "ep", "-", "st", "x"}},
+      {{"HSET", "$", "sc", "9:short"}},
+      {{"HSET", "$", "cr", "yesterday"}},
+      {{"HSET", "$", "js", "a,b", "nb", "1e5"}},
+      {{"DEL", "$"}, {"SET", "$", "something"}},
+      {{"DEL", "$"}, {"RPUSH", "$", "something"}},
+  };
+  return *damages;
+}
+
+}  // namespace
+
+int RedisFixture::damages() const { return static_cast<int>(Damages().size()); }
+
+void RedisFixture::Damage(const GrantKey& key, int way) {
+  // The suite damages no grant whose ids need escaping.
+  const std::string environment(EnvironmentName(key.environment));
+  const std::string record_key =
+      absl::StrCat(prefix_, "{", key.org_id, ":", environment, ":", key.oauth_client, "}");
+  for (std::vector<std::string> words : Damages()[way]) {
+    words[1] = record_key;
+    Command(record_key, words);
+  }
+}
+
+void RedisFixture::AddStrayKey(const std::string& encoded) {
+  Command(prefix_ + "index", {"ZADD", prefix_ + "index", "0", encoded});
+}
+
+void RedisFixture::Command(const std::string&, const std::vector<std::string>& words) {
+  const absl::StatusOr<std::string> reply = RedisCommand(SharedRedisPort(), words);
+  EXPECT_TRUE(reply.ok()) << reply.status();
+}
+
 void RedisFixture::AdvanceTime(absl::Duration by) { *offset_ms_ += absl::ToInt64Milliseconds(by); }
 
 }  // namespace tokenbroker

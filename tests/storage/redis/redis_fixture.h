@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -32,6 +33,9 @@ class RedisFixture : public StoreFixture {
   absl::StatusOr<std::unique_ptr<TokenStore>> Open(const ProtocolLimits& limits) override;
   void AdvanceTime(absl::Duration by) override;
   bool EventsCrossStores() const override { return true; }
+  int damages() const override;
+  void Damage(const GrantKey& key, int way) override;
+  void AddStrayKey(const std::string& encoded) override;
 
   // What Open uses.
   RedisTokenStoreOptions Options(const ProtocolLimits& limits) const;
@@ -39,6 +43,8 @@ class RedisFixture : public StoreFixture {
 
  protected:
   std::function<absl::Duration()> ClockOffset() const;
+  // To the server that has `key`.
+  virtual void Command(const std::string& key, const std::vector<std::string>& words);
 
  private:
   const std::string prefix_ = UniquePrefix();

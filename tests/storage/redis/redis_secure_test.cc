@@ -98,28 +98,25 @@ RedisTokenStoreOptions SecureOptions(SecureServer& server, const std::string& us
   return options;
 }
 
-class SecureFixture : public StoreFixture {
+class SecureFixture : public RedisFixture {
  public:
   absl::StatusOr<std::unique_ptr<TokenStore>> Open(const ProtocolLimits& limits) override {
     SecureServer* const server = SecureServer::Shared();
     if (server == nullptr) return absl::UnavailableError("no redis-server");
-    const std::string user = absl::StrCat(kUser, "-", prefix_);
-    server->SetUser(user, "canary", Rules(prefix_));
+    const std::string user = absl::StrCat(kUser, "-", prefix());
+    server->SetUser(user, "canary", Rules(prefix()));
     RedisTokenStoreOptions options = SecureOptions(*server, user, "canary");
-    options.key_prefix = prefix_;
+    options.key_prefix = prefix();
     options.limits = limits;
-    options.test_clock_offset = [offset = offset_ms_] {
-      return absl::Milliseconds(offset->load());
-    };
+    options.test_clock_offset = ClockOffset();
     return RedisTokenStore::Create(std::move(options));
   }
-  void AdvanceTime(absl::Duration by) override { *offset_ms_ += absl::ToInt64Milliseconds(by); }
-  bool EventsCrossStores() const override { return true; }
 
- private:
-  const std::string prefix_ = UniquePrefix();
-  const std::shared_ptr<std::atomic<int64_t>> offset_ms_ =
-      std::make_shared<std::atomic<int64_t>>(0);
+ protected:
+  void Command(const std::string&, const std::vector<std::string>& words) override {
+    const absl::StatusOr<std::string> reply = SecureServer::Shared()->server().Command(words);
+    EXPECT_TRUE(reply.ok()) << reply.status();
+  }
 };
 
 INSTANTIATE_TEST_SUITE_P(RedisByTlsAndAcl, TokenStoreContract,
@@ -169,6 +166,10 @@ std::string Exercise(RedisTokenStore& store) {
   expect(store.Load(Key()).status());
   expect(store.ListPage("", "", 10).status());
   expect(store.Revoke(Key()).status());
+  // Its key holds something else.
+  RegisterRequest over = Registration();
+  over.key.org_id = "org-2";
+  expect(store.Register(over).status());
   if (wrong.empty() && !WaitUntil([&] { return events > 0; }, absl::Milliseconds(500))) {
     wrong.push_back("no event");
   }
@@ -191,6 +192,9 @@ TEST(RedisAclTest, EveryRightOfTheDocumentedUserIsNeeded) {
     if (without < all.size()) rules.erase(rules.begin() + static_cast<std::ptrdiff_t>(without));
     ASSERT_TRUE(server->server().Command({"FLUSHALL"}).ok());
     ASSERT_TRUE(server->server().Command({"SCRIPT", "FLUSH"}).ok());
+    const std::string taken = "tb:{org-2:PRODUCTION:people-app}";
+    ASSERT_TRUE(server->server().Command({"SET", taken, "something"}).ok());
+    ASSERT_TRUE(server->server().Command({"MOVE", taken, "1"}).ok());
     server->SetUser("probe", "canary", rules);
     RedisTokenStoreOptions options = SecureOptions(*server, "probe", "canary");
     options.key_prefix = "tb:";
@@ -229,7 +233,7 @@ TEST(RedisAclTest, NothingElseIsAllowed) {
        std::vector<std::vector<std::string>>{{"FLUSHALL"},
                                              {"KEYS", "*"},
                                              {"CONFIG", "GET", "*"},
-                                             {"DEL", "tb:x"},
+                                             {"RENAME", "tb:x", "tb:y"},
                                              {"SCAN", "0"},
                                              {"EVAL", "return 1", "0"},
                                              {"EXPIRE", "tb:x", "1"},

@@ -66,6 +66,12 @@ class SentinelFixture : public RedisFixture {
     options.test_clock_offset = ClockOffset();
     return RedisTokenStore::Create(options);
   }
+
+ protected:
+  void Command(const std::string&, const std::vector<std::string>& words) override {
+    const absl::StatusOr<std::string> reply = SharedSet().primary()->Command(words);
+    EXPECT_TRUE(reply.ok()) << reply.status();
+  }
 };
 
 INSTANTIATE_TEST_SUITE_P(Sentinel, TokenStoreContract,

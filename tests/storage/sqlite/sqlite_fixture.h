@@ -33,10 +33,15 @@ class SqliteFixture : public StoreFixture {
   absl::StatusOr<std::unique_ptr<TokenStore>> Open(const ProtocolLimits& limits) override;
   void AdvanceTime(absl::Duration by) override { now_ms_ += absl::ToInt64Milliseconds(by); }
   bool EventsCrossStores() const override { return false; }
+  int damages() const override;
+  void Damage(const GrantKey& key, int way) override;
+  void AddStrayKey(const std::string& encoded) override;
 
   SqliteTokenStore::Options Options(const ProtocolLimits& limits) const;
 
  private:
+  void Execute(const std::string& sql);
+
   TemporaryDirectory directory_;
   // 2026-01-01, in milliseconds; any time would do.
   std::atomic<int64_t> now_ms_ = 1767225600000;
