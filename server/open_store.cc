@@ -68,7 +68,13 @@ absl::StatusOr<OpenedStore> OpenStore(
     options.busy_timeout = settings.store.sqlite->busy_timeout;
     options.limits = settings.protocol;
     options.clock = clock;
-    TB_ASSIGN_OR_RETURN(opened.store, SqliteTokenStore::Create(std::move(options)));
+    absl::StatusOr<std::unique_ptr<SqliteTokenStore>> store =
+        SqliteTokenStore::Create(std::move(options));
+    if (!store.ok()) {
+      return absl::Status(store.status().code(),
+                          absl::StrCat("store.sqlite.path: ", store.status().message()));
+    }
+    opened.store = *std::move(store);
   } else {
     TB_ASSIGN_OR_RETURN(RedisTokenStore::Options options, RedisOptions(*settings.store.redis));
     options.limits = settings.protocol;

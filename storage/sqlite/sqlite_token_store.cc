@@ -44,10 +44,15 @@ absl::StatusOr<std::unique_ptr<SqliteTokenStore>> SqliteTokenStore::Create(Optio
   options.path = std::filesystem::absolute(options.path, error).string();
   if (error) return StoreUnavailableError("the database file's directory cannot be found");
   TB_RETURN_IF_ERROR(MakePrivateFile(options.path));
+  std::optional<FileLock> lock;
+  if (!options.shared) {
+    TB_ASSIGN_OR_RETURN(lock, FileLock::Take(options.path));
+  }
 
   const std::string path = options.path;
   const absl::Duration timeout = options.busy_timeout;
   std::unique_ptr<SqliteTokenStore> store(new SqliteTokenStore(std::move(options)));
+  store->lock_ = std::move(lock);
   TB_ASSIGN_OR_RETURN(const ConnectionPool::Lease connection, store->writer_.Take());
   TB_RETURN_IF_ERROR(PrepareSchema(*connection, timeout));
   // The log and its index exist by now.

@@ -15,6 +15,7 @@
 #include "storage/protocol_limits.h"
 #include "storage/sqlite/change_feed.h"
 #include "storage/sqlite/connection_pool.h"
+#include "storage/sqlite/file_lock.h"
 #include "storage/token_store.h"
 
 namespace tokenbroker {
@@ -22,9 +23,9 @@ namespace tokenbroker {
 // The store of a broker that runs alone: one SQLite file, no server.
 //
 // What an operation acknowledged survives kill -9 and loss of power (write-ahead log, synchronous
-// FULL). The file and its -wal and -shm companions are for the owner only. Other processes may use
-// the same file at the same time and the protocol holds among them, but change events stay in the
-// store object: run one broker per file. The file must be on a local file system.
+// FULL). The file and its companions (-wal, -shm, .lock) are for the owner only. Change events stay
+// in the store object, so there is one store per file: it holds a lock (file_lock.h) that ends with
+// its process. The file must be on a local file system.
 //
 // A busy, full, read-only or damaged file is STORE_UNAVAILABLE; the next operation starts from a
 // new connection, so that the store recovers when its cause is gone.
@@ -34,13 +35,17 @@ class SqliteTokenStore : public TokenStore {
     std::string path;  // made if it does not exist; its directory must
     // How long an operation waits for the file, held by another process, and for its turn.
     absl::Duration busy_timeout = absl::Seconds(2);
+    // Tests only: other stores may use the same file at the same time. The protocol holds among
+    // them, but they hear of each other's changes by polling alone.
+    bool shared = false;
     ProtocolLimits limits;
     Clock clock = Clock::System();  // `wall` is the store's clock
   };
 
   // INVALID_ARGUMENT: no path, or limits that do not hold. UNAVAILABLE STORE_UNAVAILABLE, saying
-  // why: the file cannot be opened, is another program's database, was written by a newer broker,
-  // or can be read by others and does not belong to this user (an own file is made private).
+  // why: the file cannot be opened, is in use by another store, is another program's database, was
+  // written by a newer broker, or can be read by others and does not belong to this user (an own
+  // file is made private).
   static absl::StatusOr<std::unique_ptr<SqliteTokenStore>> Create(Options options);
 
   ~SqliteTokenStore() override = default;
@@ -82,8 +87,9 @@ class SqliteTokenStore : public TokenStore {
   absl::Time Now() const { return options_.clock.wall(); }
 
   const Options options_;
-  ConnectionPool writer_;   // one connection: SQLite has one writer at a time anyway
-  ConnectionPool readers_;  // readers wait neither for it nor for each other
+  std::optional<FileLock> lock_;  // first: let go of after the last connection. nullopt: shared
+  ConnectionPool writer_;         // one connection: SQLite has one writer at a time anyway
+  ConnectionPool readers_;        // readers wait neither for it nor for each other
   ChangeFeed changes_;
 };
 

@@ -81,6 +81,22 @@ TEST(Lifecycle, RestartKeepsGrantsAndTokens) {
   }
 }
 
+TEST(Lifecycle, OneBrokerPerDatabaseFileUntilItIsKilled) {
+  World world;
+  Broker& first = world.StartBroker();
+  world.RegisterImported(first, "acme", "us");
+  const ChildProcess::Result second = world.RunBroker(world.config());
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_TRUE(absl::StrContains(second.err, "cannot_start")) << second.err;
+  EXPECT_TRUE(absl::StrContains(second.err, "store.sqlite.path")) << second.err;
+  EXPECT_TRUE(absl::StrContains(second.err, world.directory() + "/grants.db")) << second.err;
+  EXPECT_TRUE(first.GetAccessToken("acme").status.ok());
+  // The lock goes with the process, however that ends.
+  first.process().Signal(SIGKILL);
+  ASSERT_TRUE(first.process().Wait(absl::Seconds(30)).has_value());
+  EXPECT_TRUE(world.StartBroker().GetAccessToken("acme").status.ok());
+}
+
 TEST(Lifecycle, BadConfigurationNamesEverythingAndOpensNoPort) {
   World world;
   const std::string path = world.directory() + "/bad.yaml";

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/errors.h"
@@ -49,6 +50,7 @@ class SqliteFileTest : public testing::Test {
     SqliteTokenStore::Options options;
     options.path = path();
     options.busy_timeout = busy_timeout;
+    options.shared = shared_;
     return SqliteTokenStore::Create(std::move(options));
   }
   std::unique_ptr<SqliteTokenStore> Open(absl::Duration busy_timeout = absl::Seconds(30)) const {
@@ -73,6 +75,7 @@ class SqliteFileTest : public testing::Test {
   }
 
   TemporaryDirectory directory_;
+  bool shared_ = false;
 };
 
 TEST_F(SqliteFileTest, FilesAreForTheirOwnerOnly) {
@@ -83,6 +86,21 @@ TEST_F(SqliteFileTest, FilesAreForTheirOwnerOnly) {
   EXPECT_EQ(Mode(path()), 0600);
   EXPECT_EQ(Mode(path() + "-wal"), 0600);
   EXPECT_EQ(Mode(path() + "-shm"), 0600);
+  EXPECT_EQ(Mode(path() + ".lock"), 0600);
+}
+
+TEST_F(SqliteFileTest, SecondStoreIsRefusedWhateverItCallsTheFile) {
+  const std::string link = directory_.File("link.db");
+  std::filesystem::create_symlink(path(), link);
+  auto first = std::make_optional(Open());
+  ExpectUnavailable(TryOpen().status(), path());
+  SqliteTokenStore::Options options;
+  options.path = link;
+  ExpectUnavailable(SqliteTokenStore::Create(options).status(), "in use by another broker");
+  // Whoever looks at the file or backs it up is no broker.
+  EXPECT_EQ(*Connect()->Ask("SELECT count(*) FROM grants"), "0");
+  first.reset();
+  EXPECT_TRUE(TryOpen().ok());
 }
 
 TEST_F(SqliteFileTest, FileThatOthersMayReadIsMadePrivate) {
@@ -94,6 +112,7 @@ TEST_F(SqliteFileTest, FileThatOthersMayReadIsMadePrivate) {
 }
 
 TEST_F(SqliteFileTest, LogThatOthersMayReadIsMadePrivate) {
+  shared_ = true;
   const auto first = Open();
   ASSERT_EQ(chmod((path() + "-wal").c_str(), 0664), 0);
   const auto second = Open();

@@ -34,6 +34,7 @@ SqliteTokenStore::Options SqliteFixture::Options(const ProtocolLimits& limits) c
   // A slow disk must not fail a test.
   options.busy_timeout = absl::Seconds(30);
   options.limits = limits;
+  options.shared = true;
   options.clock.wall = [this] { return absl::FromUnixMillis(now_ms_); };
   return options;
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "storage/sqlite/sqlite_token_store.h"
 #include "tests/storage/sqlite/sqlite_fixture.h"
@@ -70,6 +71,7 @@ class SqliteProcessTest : public testing::Test {
     SqliteTokenStore::Options options;
     options.path = directory_.File("grants.db");
     options.busy_timeout = absl::Seconds(60);
+    options.shared = true;
     absl::StatusOr<std::unique_ptr<SqliteTokenStore>> store =
         SqliteTokenStore::Create(std::move(options));
     if (!store.ok()) {
@@ -133,6 +135,27 @@ TEST_F(SqliteProcessTest, WhatWasAcknowledgedSurvivesKill) {
     EXPECT_EQ(store->CheckWritable(), absl::OkStatus());
   }
   EXPECT_GT(acknowledged, 100);
+}
+
+TEST_F(SqliteProcessTest, TheFileBelongsToOneProcessUntilItIsKilled) {
+  SqliteTokenStore::Options options;
+  options.path = directory_.File("grants.db");
+  Child child([&](const std::function<void(int64_t)>& report) {
+    const absl::StatusOr<std::unique_ptr<SqliteTokenStore>> store =
+        SqliteTokenStore::Create(options);
+    report(store.ok() ? 1 : 0);
+    pause();
+  });
+  int64_t opened = 0;
+  ASSERT_TRUE(child.Next(opened));
+  ASSERT_EQ(opened, 1);
+  const absl::Status refused = SqliteTokenStore::Create(options).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr(options.path));
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("in use by another broker"));
+  child.Kill();
+  const absl::StatusOr<std::unique_ptr<SqliteTokenStore>> store = SqliteTokenStore::Create(options);
+  EXPECT_TRUE(store.ok()) << store.status();
 }
 
 TEST_F(SqliteProcessTest, KilledHolderLeavesItsLeaseToRunOut) {
