@@ -380,25 +380,21 @@ int Main(const std::vector<std::string>& arguments) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
-  const absl::StatusOr<CommandLine> line = ParseCommandLine(arguments, ProcessEnvironment());
-  if (!line.ok()) {
-    std::cerr << line.status().message() << '\n';
-    return 2;
-  }
-  if (line->action == CommandLine::Action::kPrintHelp) {
+  const CommandLine line = ParseCommandLine(arguments, ProcessEnvironment());
+  if (line.action == CommandLine::Action::kPrintHelp) {
     std::cout << HelpText();
     return EXIT_SUCCESS;
   }
-  if (line->action == CommandLine::Action::kPrintVersion) {
+  if (line.action == CommandLine::Action::kPrintVersion && line.problems.empty()) {
     std::cout << "token-broker " << ProgramVersion() << '\n';
     return EXIT_SUCCESS;
   }
-  const absl::StatusOr<Settings> settings = LoadSettings(*line, ReadFileFromDisk);
+  const absl::StatusOr<Settings> settings = LoadSettings(line, ReadFileFromDisk);
   if (!settings.ok()) {
     std::cerr << settings.status().message() << '\n';
     return 2;
   }
-  switch (line->action) {
+  switch (line.action) {
     case CommandLine::Action::kPrintConfig:
       std::cout << settings->effective_yaml;
       return EXIT_SUCCESS;

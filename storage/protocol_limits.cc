@@ -1,6 +1,8 @@
 #include "storage/protocol_limits.h"
 
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -8,10 +10,10 @@
 
 namespace tokenbroker {
 
-absl::Status ProtocolLimits::Validate() const {
-  std::vector<std::string> violations;
-  const auto require = [&](bool holds, std::string rule) {
-    if (!holds) violations.push_back(std::move(rule));
+std::vector<ProtocolLimits::Violation> ProtocolLimits::Violations() const {
+  std::vector<Violation> violations;
+  const auto require = [&](bool holds, std::string field, std::string rule) {
+    if (!holds) violations.push_back({std::move(field), std::move(rule)});
   };
   const absl::Duration zero = absl::ZeroDuration();
 
@@ -21,36 +23,47 @@ absl::Status ProtocolLimits::Validate() const {
         std::pair{"response_timeout", response_timeout}, std::pair{"commit_budget", commit_budget},
         std::pair{"throttle_cooldown", throttle_cooldown}}) {
     // A day: far above any sense, far below what milliseconds in 53 bits hold.
-    require(value >= absl::Milliseconds(1) && value <= absl::Hours(24),
-            absl::StrCat(name, " must be between 1 ms and 24 h"));
+    require(value >= absl::Milliseconds(1) && value <= absl::Hours(24), name,
+            "must be between 1 ms and 24 h");
   }
-  require(clock_drift >= zero && clock_drift <= absl::Hours(24),
-          "clock_drift must be between 0 and 24 h");
-  require(connect_timeout + clock_drift < pre_send_lease,
-          absl::StrCat("connect_timeout + clock_drift (",
-                       absl::FormatDuration(connect_timeout + clock_drift),
-                       ") must be less than pre_send_lease (", absl::FormatDuration(pre_send_lease),
-                       ")"));
-  require(response_timeout + commit_budget + clock_drift < sent_lease,
-          absl::StrCat("response_timeout + commit_budget + clock_drift (",
-                       absl::FormatDuration(response_timeout + commit_budget + clock_drift),
-                       ") must be less than sent_lease (", absl::FormatDuration(sent_lease), ")"));
+  require(clock_drift >= zero && clock_drift <= absl::Hours(24), "clock_drift",
+          "must be between 0 and 24 h");
+  const auto require_longer = [&](absl::Duration lease, std::string field, absl::Duration than,
+                                  std::string_view sum) {
+    require(lease > than, std::move(field),
+            absl::StrCat("must be greater than ", absl::string_view(sum.data(), sum.size()), " (",
+                         absl::FormatDuration(than), "), and is ", absl::FormatDuration(lease)));
+  };
+  require_longer(pre_send_lease, "pre_send_lease", connect_timeout + clock_drift,
+                 "connect_timeout + clock_drift");
+  require_longer(sent_lease, "sent_lease", response_timeout + commit_budget + clock_drift,
+                 "response_timeout + commit_budget + clock_drift");
 
-  require(!budget.empty(), "budget must have a window");
-  require(background_reserve >= 0, "background_reserve must not be negative");
-  for (const Window& window : budget) {
-    require(window.sends > background_reserve && window.sends <= 100,
-            "every budget window must allow more sends than background_reserve, and at most 100");
-    require(window.length >= absl::Milliseconds(1) && window.length <= absl::Hours(24),
-            "every budget window must be between 1 ms and 24 h long");
+  require(!budget.empty(), "budget", "must have a window");
+  require(background_reserve >= 0, "background_reserve", "must not be negative");
+  for (size_t i = 0; i < budget.size(); ++i) {
+    const std::string window = absl::StrCat("budget[", i, "]");
+    require(budget[i].sends > background_reserve && budget[i].sends <= 100, window + ".sends",
+            absl::StrCat("must be more than background_reserve (", background_reserve,
+                         ") and at most 100"));
+    require(budget[i].length >= absl::Milliseconds(1) && budget[i].length <= absl::Hours(24),
+            window + ".length", "must be between 1 ms and 24 h");
   }
-  require(!failure_backoff.empty(), "failure_backoff must have a step");
-  for (absl::Duration step : failure_backoff) {
-    require(step >= zero && step <= absl::Hours(24),
-            "every step of failure_backoff must be between 0 and 24 h");
+  require(!failure_backoff.empty(), "failure_backoff", "must have a step");
+  for (size_t i = 0; i < failure_backoff.size(); ++i) {
+    require(failure_backoff[i] >= zero && failure_backoff[i] <= absl::Hours(24),
+            absl::StrCat("failure_backoff[", i, "]"), "must be between 0 and 24 h");
   }
+  return violations;
+}
+
+absl::Status ProtocolLimits::Validate() const {
+  const std::vector<Violation> violations = Violations();
   if (violations.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrJoin(violations, "; "));
+  return absl::InvalidArgumentError(
+      absl::StrJoin(violations, "; ", [](std::string* out, const Violation& violation) {
+        absl::StrAppend(out, violation.field, " ", violation.rule);
+      }));
 }
 
 }  // namespace tokenbroker

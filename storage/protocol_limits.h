@@ -2,6 +2,7 @@
 #define TOKEN_BROKER_STORAGE_PROTOCOL_LIMITS_H_
 
 #include <algorithm>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -53,7 +54,13 @@ struct ProtocolLimits {
     return longest + MaxCooldown() + MaxLease();
   }
 
-  // INVALID_ARGUMENT naming every inequality that does not hold.
+  struct Violation {
+    std::string field;  // the member, e.g. "pre_send_lease", "budget[0].sends"
+    std::string rule;   // "must be …"
+  };
+  // Every rule that does not hold, each with the one number to change; others in its text.
+  std::vector<Violation> Violations() const;
+  // INVALID_ARGUMENT naming all of them.
   absl::Status Validate() const;
 };
 

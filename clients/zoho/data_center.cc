@@ -32,14 +32,25 @@ void Override(std::string& field, const std::string& value) {
   if (!value.empty()) field = value;
 }
 
-// Appends the rules that `dc` breaks.
-void CheckDataCenter(const DataCenter& dc, bool allow_plaintext_loopback,
-                     std::vector<std::string>& problems) {
+void Merge(const DataCenter& given, DataCenter& dc) {
+  dc.name = given.name;
+  Override(dc.accounts_server, given.accounts_server);
+  Override(dc.api_domain, given.api_domain);
+  Override(dc.people_host, given.people_host);
+}
+
+}  // namespace
+
+std::vector<DataCenterProblem> CheckDataCenter(const DataCenter& given,
+                                               bool allow_plaintext_loopback) {
+  DataCenter dc;
+  for (const DataCenter& built_in : DataCenterTable::BuiltIn()) {
+    if (built_in.name == given.name) dc = built_in;
+  }
+  Merge(given, dc);
+  std::vector<DataCenterProblem> problems;
   const auto require = [&](bool fine, std::string_view field, std::string_view rule) {
-    if (fine) return;
-    problems.push_back(absl::StrCat("DC '", absl::CHexEscape(dc.name),
-                                    "': ", absl::string_view(field.data(), field.size()), " ",
-                                    absl::string_view(rule.data(), rule.size())));
+    if (!fine) problems.push_back({std::string(field), std::string(rule)});
   };
   const std::string_view url_rule =
       allow_plaintext_loopback
@@ -50,9 +61,8 @@ void CheckDataCenter(const DataCenter& dc, bool allow_plaintext_loopback,
   require(IsServerUrl(dc.accounts_server, allow_plaintext_loopback), "accounts_server", url_rule);
   require(IsServerUrl(dc.api_domain, allow_plaintext_loopback), "api_domain", url_rule);
   require(IsHostAndPort(dc.people_host), "people_host", "must be host[:port] without a scheme");
+  return problems;
 }
-
-}  // namespace
 
 std::vector<DataCenter> DataCenterTable::BuiltIn() {
   // Canada's accounts and People hosts are at zohocloud.ca, its API domain is not.
@@ -86,12 +96,11 @@ absl::StatusOr<DataCenterTable> DataCenterTable::Create(const std::vector<DataCe
       continue;
     }
     seen.push_back(given.name);
-    DataCenter& dc = table.by_name_[given.name];
-    dc.name = given.name;
-    Override(dc.accounts_server, given.accounts_server);
-    Override(dc.api_domain, given.api_domain);
-    Override(dc.people_host, given.people_host);
-    CheckDataCenter(dc, allow_plaintext_loopback, problems);
+    Merge(given, table.by_name_[given.name]);
+    for (const DataCenterProblem& problem : CheckDataCenter(given, allow_plaintext_loopback)) {
+      problems.push_back(absl::StrCat("DC '", absl::CHexEscape(given.name), "': ", problem.field,
+                                      " ", problem.rule));
+    }
   }
   if (!problems.empty()) return absl::InvalidArgumentError(absl::StrJoin(problems, "; "));
   return table;

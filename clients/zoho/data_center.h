@@ -23,6 +23,16 @@ struct DataCenter {
   std::string people_host;      // people.zoho.com; not derivable from api_domain
 };
 
+// What is wrong with a DC of the configuration.
+struct DataCenterProblem {
+  std::string field;  // the member, e.g. "api_domain"
+  std::string rule;   // "must be …"
+};
+// Of `given`, with the values of the built-in DC of its name where it has none. The parameters are
+// those of DataCenterTable::Create.
+std::vector<DataCenterProblem> CheckDataCenter(const DataCenter& given,
+                                               bool allow_plaintext_loopback);
+
 // Whether a reply's `api_domain` may be believed for this DC: its own, or that of its sandbox or
 // developer environment (facts, sections 1 and 8). Callers send access tokens there.
 bool IsApiDomainOf(const DataCenter& dc, std::string_view api_domain);

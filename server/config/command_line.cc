@@ -8,7 +8,6 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "server/config/config_file.h"
 
@@ -55,8 +54,8 @@ bool IsServiceLink(std::string_view name) {
 
 class Parser {
  public:
-  absl::StatusOr<CommandLine> Parse(const std::vector<std::string>& arguments,
-                                    const std::map<std::string, std::string>& environment) && {
+  CommandLine Parse(const std::vector<std::string>& arguments,
+                    const std::map<std::string, std::string>& environment) && {
     ReadEnvironment(environment);
     for (size_t i = 0; i < arguments.size(); ++i) {
       std::optional<std::string> next;
@@ -66,12 +65,10 @@ class Parser {
     const bool needs_file =
         line_.action != Action::kPrintHelp && line_.action != Action::kPrintVersion;
     if (needs_file && line_.config_file.empty()) {
-      problems_.push_back("no configuration: give --config FILE or set TOKENBROKER_CONFIG");
+      line_.problems.push_back("no configuration: give --config FILE or set TOKENBROKER_CONFIG");
     }
     // Help is wanted most by those whose other arguments are wrong.
-    if (!problems_.empty() && line_.action != Action::kPrintHelp) {
-      return absl::InvalidArgumentError(absl::StrJoin(problems_, "\n"));
-    }
+    if (line_.action == Action::kPrintHelp) line_.problems.clear();
     return std::move(line_);
   }
 
@@ -90,7 +87,7 @@ class Parser {
       if (key != keys.end()) {
         line_.overrides.push_back({name, key->path, value});
       } else if (!IsServiceLink(name)) {
-        problems_.push_back(absl::StrCat(
+        line_.problems.push_back(absl::StrCat(
             name, ": names no option; options are written like TOKENBROKER_GRPC_LISTEN"));
       }
     }
@@ -100,7 +97,7 @@ class Parser {
   bool ReadArgument(const std::string& argument, const std::optional<std::string>& next) {
     if (!argument.starts_with("--") || argument.size() == 2) {
       // Not repeated: it may be something that was pasted.
-      problems_.push_back("there is an argument that is no flag; see --help");
+      line_.problems.push_back("there is an argument that is no flag; see --help");
       return false;
     }
     const size_t equals = argument.find('=');
@@ -108,13 +105,13 @@ class Parser {
     const auto flag = std::find_if(std::begin(kFlags), std::end(kFlags),
                                    [&](const Flag& f) { return f.name == name; });
     if (flag == std::end(kFlags)) {
-      problems_.push_back(
+      line_.problems.push_back(
           absl::StrCat("--", absl::Utf8SafeCHexEscape(name), ": unknown flag; see --help"));
       return false;
     }
     if (flag->argument.empty()) {
       if (equals != std::string::npos) {
-        problems_.push_back(absl::StrCat("--", name, ": takes no value"));
+        line_.problems.push_back(absl::StrCat("--", name, ": takes no value"));
       } else {
         ApplySwitch(name);
       }
@@ -128,7 +125,7 @@ class Parser {
       value = *next;
     }
     if (value.empty()) {
-      problems_.push_back(absl::StrCat(
+      line_.problems.push_back(absl::StrCat(
           "--", name,
           ": needs a value: ", absl::string_view(flag->argument.data(), flag->argument.size())));
       return false;
@@ -151,7 +148,7 @@ class Parser {
     } else {
       const Action action = name == "print-config" ? Action::kPrintConfig : Action::kValidateConfig;
       if (line_.action != Action::kServe && line_.action != action) {
-        problems_.push_back("--validate-config and --print-config exclude each other");
+        line_.problems.push_back("--validate-config and --print-config exclude each other");
       }
       line_.action = action;
     }
@@ -169,7 +166,7 @@ class Parser {
     } else {
       const size_t equals = value.find('=');
       if (equals == std::string::npos || equals == 0) {
-        problems_.push_back("--set: needs a value: KEY.PATH=VALUE");
+        line_.problems.push_back("--set: needs a value: KEY.PATH=VALUE");
         return;
       }
       line_.overrides.push_back({origin, value.substr(0, equals), value.substr(equals + 1)});
@@ -177,7 +174,6 @@ class Parser {
   }
 
   CommandLine line_;
-  std::vector<std::string> problems_;
 };
 
 }  // namespace
@@ -209,9 +205,8 @@ std::string HelpText() {
   return text;
 }
 
-absl::StatusOr<CommandLine> ParseCommandLine(
-    const std::vector<std::string>& arguments,
-    const std::map<std::string, std::string>& environment) {
+CommandLine ParseCommandLine(const std::vector<std::string>& arguments,
+                             const std::map<std::string, std::string>& environment) {
   return Parser().Parse(arguments, environment);
 }
 

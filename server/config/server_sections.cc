@@ -177,8 +177,8 @@ ProtocolLimits LoadProtocol(LoadContext& context) {
   }
   limits.throttle_cooldown = ToAbslDuration(protocol.throttle_cooldown());
   if (!context.problems.Has("protocol")) {
-    if (const absl::Status status = limits.Validate(); !status.ok()) {
-      context.Refuse("protocol", std::string(status.message()));
+    for (const ProtocolLimits::Violation& violation : limits.Violations()) {
+      context.Refuse(absl::StrCat("protocol.", violation.field), violation.rule);
     }
   }
   const auto& accepted = protocol.accept_risks();

@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "server/config/config_file.h"
 #include "server/config/print_config.h"
@@ -82,7 +83,10 @@ bool IsLoopbackHost(std::string_view host) {
          host.find_first_not_of("0123456789.") == std::string_view::npos;
 }
 
-absl::StatusOr<Settings> LoadSettings(const CommandLine& line, const FileReader& read_file) {
+namespace {
+
+// Of everything but the command line's own problems.
+absl::StatusOr<Settings> LoadFile(const CommandLine& line, const FileReader& read_file) {
   Problems problems;
   const absl::StatusOr<std::string> text = read_file(line.config_file, kMaxConfigBytes);
   if (!text.ok()) {
@@ -115,6 +119,20 @@ absl::StatusOr<Settings> LoadSettings(const CommandLine& line, const FileReader&
   settings.effective_yaml = PrintConfig(document.config);
   if (!problems.empty()) return problems.ToStatus();
   return settings;
+}
+
+}  // namespace
+
+absl::StatusOr<Settings> LoadSettings(const CommandLine& line, const FileReader& read_file) {
+  std::vector<std::string> lines;
+  absl::StatusOr<Settings> settings = absl::InvalidArgumentError("");
+  if (!line.config_file.empty()) {
+    settings = LoadFile(line, read_file);
+    if (line.problems.empty()) return settings;
+    if (!settings.ok()) lines.push_back(std::string(settings.status().message()));
+  }
+  lines.insert(lines.end(), line.problems.begin(), line.problems.end());
+  return absl::InvalidArgumentError(absl::StrJoin(lines, "\n"));
 }
 
 }  // namespace tokenbroker

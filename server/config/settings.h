@@ -19,8 +19,8 @@
 // The validated configuration as plain C++: defaults filled in, files read, every rule checked.
 // What the options mean is written once, in protos/tokenbroker/config/v1/config.proto.
 //
-//   const absl::StatusOr<CommandLine> line = ParseCommandLine(arguments, ProcessEnvironment());
-//   const absl::StatusOr<Settings> settings = LoadSettings(*line, ReadFileFromDisk);
+//   const CommandLine line = ParseCommandLine(arguments, ProcessEnvironment());
+//   const absl::StatusOr<Settings> settings = LoadSettings(line, ReadFileFromDisk);
 //   if (!settings.ok()) std::cerr << settings.status().message() << '\n';  // every problem, by
 //   line
 namespace tokenbroker {

@@ -145,8 +145,10 @@ DataCenterTable LoadDataCenters(LoadContext& context) {
       continue;
     }
     const DataCenter dc{in.name(), in.accounts_server(), in.api_domain(), in.people_host()};
-    const auto alone = DataCenterTable::Create({dc}, plaintext);
-    if (!alone.ok()) context.Refuse(path, std::string(alone.status().message()));
+    for (const DataCenterProblem& problem : CheckDataCenter(dc, plaintext)) {
+      const std::string at = JoinPath(path, problem.field);
+      if (!context.problems.Has(at)) context.Refuse(at, problem.rule);
+    }
     given.push_back(dc);
   }
   absl::StatusOr<DataCenterTable> table = DataCenterTable::Create(given, plaintext);
