@@ -7,6 +7,11 @@
 namespace tokenbroker {
 namespace {
 
+// For how long what the store said last is believed over a caller that names a later version.
+// Longer than a change event takes (some milliseconds), so that callers with made-up versions cost
+// one look per second and grant.
+constexpr absl::Duration kBelievedNewest = absl::Seconds(1);
+
 // What is left of a refusal, for RetryInfo.
 absl::Status WithRetryAfter(const absl::Status& status, absl::Duration wait) {
   std::optional<ErrorDetail> detail = GetErrorDetail(status);
@@ -55,8 +60,11 @@ std::optional<absl::StatusOr<TokenAnswer>> TokenIssuer::TryCached(const TokenQue
   if (entry->token != nullptr) {
     const IssuedToken& token = *entry->token;
     const absl::Duration left = token.expires_at - now;
-    // A version beyond ours was refused: ours is out of date, and the store knows better.
-    if (token.version < query.rejected_version) return std::nullopt;
+    // A version beyond ours was refused. Ours may be out of date, so the store is asked; if it was
+    // asked just now, there is no such version, and ours is what there is.
+    if (token.version < query.rejected_version && now - entry->checked_at >= kBelievedNewest) {
+      return std::nullopt;
+    }
     const bool wanted = token.version != query.rejected_version && left >= query.min_lifetime;
     const bool due = left < options_.forced_refresh;
     if (wanted && (refused || (!due && IsTrusted(*entry, now)) || store_health_.KnownDown(now))) {

@@ -315,6 +315,7 @@ TEST(Changes, ATokenOlderThanTheRejectedOneIsNoSubstitute) {
   ASSERT_TRUE(world.replica(1).Get().ok());
   world.replica(1).store().HoldEvents();
   ASSERT_EQ(world.replica(0).Get({.rejected_version = 1})->token->version, 2);
+  world.Advance(absl::Seconds(1));
   world.replica(1).store().SetUnavailable(true);
   EXPECT_EQ(Brief(world.replica(1).Get({.rejected_version = 2})), "STORE_UNAVAILABLE");
   EXPECT_EQ(world.replica(1).Get()->token->version, 1);

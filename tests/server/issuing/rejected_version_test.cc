@@ -38,15 +38,24 @@ TEST(RejectedVersion, BeyondWhatThisReplicaKnowsMakesItLook) {
   world.replica(1).store().HoldEvents();
   ASSERT_EQ(world.replica(0).Get({.rejected_version = 1})->token->version, 2);
   ASSERT_EQ(Brief(world.replica(1).Get()), "CACHE at-old");
+  world.Advance(absl::Seconds(1));
   EXPECT_EQ(Brief(world.replica(1).Get({.rejected_version = 2})), "REFRESHED at-2");
   EXPECT_EQ(world.zoho().sends(), 2);
 }
 
-TEST(RejectedVersion, OfNoTokenThatEverWasMintsNothing) {
+TEST(RejectedVersion, OfNoTokenThatEverWasMintsNothingAndIsLookedForOnceASecond) {
   World world;
   world.Add({.lifetime = absl::Hours(1)});
-  for (int i = 0; i < 10; ++i) {
+  ASSERT_EQ(Brief(world.Get()), "STORE at-old");
+  world.Advance(absl::Seconds(1));
+  for (int second = 0; second < 3; ++second) {
+    world.store().ResetCounts();
     EXPECT_EQ(Brief(world.Get({.rejected_version = 1'000'000})), "STORE at-old");
+    for (int i = 0; i < 99; ++i) {
+      EXPECT_EQ(Brief(world.Get({.rejected_version = 1'000'000})), "CACHE at-old");
+    }
+    EXPECT_EQ(world.store().operations(), 1);
+    world.Advance(absl::Seconds(1));
   }
   EXPECT_EQ(world.zoho().sends(), 0);
 }
