@@ -49,7 +49,8 @@ TEST(ProtocolSettingsTest, BudgetAboveZohosLimitCanBeAcceptedByName) {
   EXPECT_EQ(Report("{budget: [{sends: 100, length: 1s}], accept_risks: [BUDGET_ABOVE_ZOHO_LIMIT]}"),
             "");
   EXPECT_EQ(Report("{accept_risks: [FIRE]}"),
-            "broker.yaml:1: protocol.accept_risks[0]: must be one of BUDGET_ABOVE_ZOHO_LIMIT");
+            "broker.yaml:1: protocol.accept_risks[0]: must be one of BUDGET_ABOVE_ZOHO_LIMIT, "
+            "not 'FIRE'");
 }
 
 }  // namespace
