@@ -26,7 +26,8 @@ namespace {
 constexpr int kReplicas = 3;
 constexpr int kCallsPerSecond = 500;
 constexpr int kOrgs = 20;
-// Every so many-th call says that its org's token was refused, so that there are refreshes.
+// So often, as many calls in a row as there are replicas say that one org's token was refused: on
+// round robin, to all replicas at once.
 constexpr int kRejecting = 25;
 
 // As the README advises callers.
@@ -100,8 +101,7 @@ class Load {
       {
         MutexLock lock(mutex_);
         if (stop_) return;
-        // In turn: the two strides have no common factor.
-        if (i % kRejecting == 0) {
+        if (i % kRejecting < kReplicas) {
           call->request.set_org_id(absl::StrCat("org-", i / kRejecting % kOrgs));
           call->request.set_rejected_version(versions_[call->request.org_id()]);
         }
@@ -140,9 +140,9 @@ class Load {
 
 // Promise: G1, G2 and G4 over a rolling restart, and nobody notices it. Fault: three replicas are
 // ended and started again on their ports, one after the other, under 500 calls a second of which 20
-// want a refresh; each holds a request at Zoho when it is told to end. Asserted: 0 failed calls;
-// every held refresh is answered and stored, and its process ends with status 0; as many tokens
-// were minted as there are new versions, never two requests of a grant at once.
+// times three want the same refresh; each holds a request at Zoho when it is told to end. Asserted:
+// 0 failed calls; every held refresh is answered and stored, and its process ends with status 0; as
+// many tokens were minted as there are new versions, never two requests of a grant at once.
 TEST(RollingRestart, NoCallFailsAndNothingIsLost) {
   Scale scale;
   scale.response_timeout = absl::Seconds(10);

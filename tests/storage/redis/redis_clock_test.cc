@@ -46,7 +46,10 @@ class RedisClockTest : public testing::Test {
       MutexLock lock(mutex_);
       jumps_.push_back(jump);
     };
-    return OpenRedis(options);
+    std::unique_ptr<RedisTokenStore> store = OpenRedis(options);
+    // Its last connection that is made by itself, and compares clocks.
+    EXPECT_TRUE(WaitUntil([&] { return store->subscription_session() != 0; }));
+    return store;
   }
   size_t jumps() {
     MutexLock lock(mutex_);
