@@ -106,6 +106,14 @@ test_scenario() { # SCENARIO
       and .livenessProbe.httpGet == {path: "/livez", port: "ops"}
       and .startupProbe.httpGet == {path: "/livez", port: "ops"}'
 
+  # 40 MiB, 1.5 kB per token and gRPC's quota: see values.yaml.
+  jq -r '.[] | select(.kind == "ConfigMap") | .data["config.yaml"]' "$manifests" | yaml --json |
+    jq '.[0] | 40 + (.issuing.cache_entries // 1000000) * 1500 / 1048576
+             + (.grpc.memory_quota_mib // 512)' >"$work/mib"
+  check "the memory limit has room for the cache and gRPC's quota" "$manifests" '
+    container.resources.limits.memory | capture("^(?<n>[0-9]+)(?<unit>[MG])i$")
+    | (.n | tonumber) * (if .unit == "G" then 1024 else 1 end) >= '"$(cat "$work/mib")"
+
   # The config as the broker will see it, and as it was given: the chart must not change a value.
   jq -r '.[] | select(.kind == "ConfigMap") | .data["config.yaml"]' "$manifests" >"$config"
   yaml --json <"$config" | jq '.[0]' >"$work/$scenario-config.json"
