@@ -16,6 +16,11 @@ constexpr size_t kMaxAnswersPerOrg = 16;
 
 }  // namespace
 
+bool ServesBetter(const GrantRecord& a, const GrantRecord& b) {
+  if (a.info.scopes.empty() != b.info.scopes.empty()) return b.info.scopes.empty();
+  return a.info.scopes.size() < b.info.scopes.size();
+}
+
 std::shared_ptr<const std::string> GrantResolver::Remembered(std::string_view org_id,
                                                              Environment environment,
                                                              const std::vector<std::string>& scopes,
@@ -65,7 +70,7 @@ absl::StatusOr<std::string> GrantResolver::Choose(const Grants& grants,
       continue;
     }
     const GrantRecord*& slot = record.state == GrantState::kActive ? best : dead;
-    if (slot == nullptr || record.info.scopes.size() < slot->info.scopes.size()) slot = &record;
+    if (slot == nullptr || ServesBetter(record, *slot)) slot = &record;
   }
   if (best == nullptr) best = dead;
   if (best == nullptr && grants.unreadable) return RecordUnreadableError("a grant of this org");

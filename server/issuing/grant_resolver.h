@@ -20,10 +20,14 @@
 
 namespace tokenbroker {
 
+// Whether `a` is to be preferred to `b` where either may serve: it has fewer scopes. A grant whose
+// scopes Zoho never named may cover what is asked for or not; one that is known to goes before it.
+bool ServesBetter(const GrantRecord& a, const GrantRecord& b);
+
 // Which grant serves a caller who names no OAuth client: of the org's grants in the environment the
-// active one with the fewest scopes that covers those asked for. Answers are remembered for half a
-// minute, so a new grant that no change event told of is noticed after that time. Sharded;
-// thread-safe.
+// active one with the fewest scopes that covers those asked for (ServesBetter). Answers are
+// remembered for half a minute, so a new grant that no change event told of is noticed after that
+// time. Sharded; thread-safe.
 class GrantResolver {
  public:
   static constexpr absl::Duration kRemembered = absl::Seconds(30);

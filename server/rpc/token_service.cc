@@ -13,6 +13,7 @@
 #include "clients/zoho/token_reply.h"
 #include "common/errors.h"
 #include "common/utf8.h"
+#include "server/issuing/grant_resolver.h"
 #include "server/rpc/authorise.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/page_token.h"
@@ -113,8 +114,8 @@ absl::Status UnreadableError(const std::vector<UnreadableRecord>& unreadable) {
                       "unreadable_grants", list);
 }
 
-// The grant that a query without an answer is about: the one with the fewest scopes that covers
-// those asked for and cannot be used. nullptr: none.
+// The grant that a query without an answer is about: of those that cannot be used, the one that
+// GrantResolver would choose. nullptr: none.
 const GrantRecord* FindUnusable(const OrgEntry& org, const v1::GetAccessTokenRequest& request) {
   const std::string_view environment = EnvironmentOf(request.environment());
   const std::vector<std::string> wanted(request.scopes().begin(), request.scopes().end());
@@ -127,7 +128,7 @@ const GrantRecord* FindUnusable(const OrgEntry& org, const v1::GetAccessTokenReq
         (!record.info.scopes.empty() && !MissingScopes(record.info.scopes, wanted).empty())) {
       continue;
     }
-    if (best == nullptr || record.info.scopes.size() < best->info.scopes.size()) best = &record;
+    if (best == nullptr || ServesBetter(record, *best)) best = &record;
   }
   return best;
 }

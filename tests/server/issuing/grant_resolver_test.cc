@@ -50,6 +50,14 @@ TEST_F(GrantResolverTest, TheFewestScopesThatCoverThoseAskedFor) {
   EXPECT_EQ(Resolve({"A.x.READ"}), "SCOPE_NOT_GRANTED");
 }
 
+TEST_F(GrantResolverTest, ScopesThatZohoNeverNamedAreTakenAtTheirWordLast) {
+  Add("unnamed", {});
+  Add("wide", {"A.b.ALL", "A.c.READ"});
+  EXPECT_EQ(Resolve({"A.b.READ"}), "wide");
+  EXPECT_EQ(Resolve({}), "wide");
+  EXPECT_EQ(Resolve({"A.x.READ"}), "unnamed");
+}
+
 TEST_F(GrantResolverTest, NamesTheLeastThatIsMissing) {
   Add("one", {"A.b.READ"});
   Add("two", {"A.b.READ", "A.c.READ"});
