@@ -395,5 +395,25 @@ TEST(Changes, ARevocationWhileTheNewTokenIsKeptIsNotOverlooked) {
   EXPECT_EQ(world.zoho().sends(), 1);
 }
 
+TEST(Changes, TheResolverForgetsAGrantThatIsFoundDead) {
+  World world;
+  world.Add({.scopes = {"A.b.READ"}, .lifetime = absl::Hours(1)});
+  world.Add({.key = {"acme", Environment::kProduction, "narrow"},
+             .refresh_token = "rt-narrow",
+             .scopes = {"A.b.READ", "A.c.READ"},
+             .lifetime = absl::Hours(1)});
+  Query any{.oauth_client = ""};
+  EXPECT_EQ(world.Get(any)->token->key.oauth_client, "web");
+  // Revoked, and nobody hears of it: the first one to look finds out, for all others too.
+  world.store().HoldEvents();
+  ASSERT_TRUE(world.store().Revoke(Grant().key).ok());
+  any.rejected_version = 1;
+  EXPECT_EQ(Brief(world.Get(any)), "CONSENT_REQUIRED");
+  any.rejected_version = 0;
+  const auto next = world.Get(any);
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(next->token->key.oauth_client, "narrow");
+}
+
 }  // namespace
 }  // namespace tokenbroker

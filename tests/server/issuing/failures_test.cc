@@ -11,6 +11,7 @@ namespace {
 
 using Op = testing::FakeTokenStore::Op;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::Pair;
 using testing::ScriptedReply;
 
@@ -75,6 +76,19 @@ TEST(Failures, OtherReplicasObeyTheCooldown) {
   const auto answer = world.replica(1).Get();
   EXPECT_EQ(Brief(answer), "ZOHO_THROTTLED");
   EXPECT_EQ(RetryAfter(answer.status()), absl::Seconds(590));
+  EXPECT_EQ(world.zoho().sends(), 1);
+}
+
+TEST(Failures, OtherReplicasNameTheOperatorsFaultToo) {
+  World world({.replicas = 2});
+  world.Add({});
+  world.zoho().ScriptAll(ScriptedReply::ClientRejected());
+  ASSERT_EQ(Brief(world.replica(0).Get()), "CLIENT_REJECTED");
+  const auto other = world.replica(1).Get();
+  EXPECT_EQ(Brief(other), "CLIENT_REJECTED");
+  EXPECT_EQ(GetErrorDetail(other.status())->metadata["zoho_error"], "invalid_client");
+  EXPECT_THAT(std::string(other.status().message()), HasSubstr("wrong DC"));
+  EXPECT_LE(RetryAfter(other.status()), absl::Seconds(5));
   EXPECT_EQ(world.zoho().sends(), 1);
 }
 

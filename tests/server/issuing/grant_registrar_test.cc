@@ -355,5 +355,18 @@ TEST(GrantRegistrar, AFullLaneRefuses) {
   EXPECT_EQ(pending.results().back(), "replaced");
 }
 
+TEST(GrantRegistrar, AnImportAtTheWrongDcDoesNotHarmTheGrant) {
+  World world;
+  world.Add({});
+  // The grant's own refresh token, which another DC does not know.
+  world.zoho().Script("rt-acme", ScriptedReply::Dead());
+  Registration wrong = Import("rt-acme");
+  wrong.dc = "eu";
+  EXPECT_EQ(Reason(world.replica().Register(wrong)), "REFRESH_TOKEN_REJECTED");
+  EXPECT_EQ(world.record().state, GrantState::kActive);
+  EXPECT_EQ(world.record().info.dc, "us");
+  EXPECT_EQ(Brief(world.Get()), "REFRESHED at-1");
+}
+
 }  // namespace
 }  // namespace tokenbroker

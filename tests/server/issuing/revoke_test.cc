@@ -105,5 +105,23 @@ TEST(Revoke, ADcThatHangsDelaysNoOther) {
   EXPECT_EQ(answers, 20);
 }
 
+TEST(Revoke, DelaysNoRefreshOfItsDc) {
+  World world({.executor = {.threads_per_lane = 1}});
+  world.distance().SetLatency(absl::Seconds(5));
+  world.Add({.key = {"old", Environment::kProduction, "web"}, .refresh_token = "rt-old"});
+  world.Add({});
+  bool revoked = false;
+  world.replica().registrar().Revoke({"old", Environment::kProduction, "web"}, absl::Seconds(10),
+                                     [&](auto) { revoked = true; });
+  world.executor().RunUntilIdle();
+  ASSERT_FALSE(revoked) << "Zoho takes 5 s for it";
+  const auto call = world.Start();
+  world.executor().RunUntilIdle();
+  EXPECT_EQ(world.zoho().checks(), 1) << "the refresh waits for the revocation";
+  world.Advance(absl::Seconds(5));
+  EXPECT_EQ(Brief(call), "REFRESHED at-1");
+  EXPECT_TRUE(revoked);
+}
+
 }  // namespace
 }  // namespace tokenbroker
