@@ -5,6 +5,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 #include <thread>
@@ -126,6 +128,21 @@ TEST_F(CurlAccountsServerTest, ProxiesOfTheEnvironmentAreIgnored) {
   EXPECT_EQ(response.reply.kind, ReplyKind::kSuccess);
   EXPECT_EQ(peer.received().size(), 1u);
   EXPECT_EQ(trap.received().size(), 0u);
+}
+
+TEST_F(CurlAccountsServerTest, PasswordsInTheHomeFolderAreIgnored) {
+  std::string home = (std::filesystem::temp_directory_path() / "home-XXXXXX").string();
+  ASSERT_NE(mkdtemp(home.data()), nullptr);
+  std::ofstream(home + "/.netrc") << "machine 127.0.0.1 login user password CANARY\n";
+  const char* const old_home = std::getenv("HOME");
+  const std::string kept = old_home == nullptr ? "" : old_home;
+  setenv("HOME", home.c_str(), 1);
+  ScriptedPeer peer({{.reply = JsonReply("200 OK", kTokenBody)}});
+  const TokenResponse response = Send(RefreshAt(peer.url()));
+  setenv("HOME", kept.c_str(), 1);
+  std::filesystem::remove_all(home);
+  EXPECT_EQ(response.reply.kind, ReplyKind::kSuccess);
+  EXPECT_THAT(HeadOf(peer.WaitForEnded(1)[0].bytes), Not(HasSubstr("Authorization")));
 }
 
 // --- The check before sending

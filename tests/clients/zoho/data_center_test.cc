@@ -30,16 +30,21 @@ TEST(DataCenterTest, BuiltInRowsAreThoseOfTheFacts) {
   struct Row {
     std::string_view name, accounts_server, api_domain, people_host;
   };
-  // The rows that do not follow the pattern, and one that does.
   for (const Row& row :
        {Row{"us", "https://accounts.zoho.com", "https://www.zohoapis.com", "people.zoho.com"},
+        Row{"eu", "https://accounts.zoho.eu", "https://www.zohoapis.eu", "people.zoho.eu"},
+        Row{"in", "https://accounts.zoho.in", "https://www.zohoapis.in", "people.zoho.in"},
         Row{"au", "https://accounts.zoho.com.au", "https://www.zohoapis.com.au",
             "people.zoho.com.au"},
+        Row{"jp", "https://accounts.zoho.jp", "https://www.zohoapis.jp", "people.zoho.jp"},
         Row{"cn", "https://accounts.zoho.com.cn", "https://www.zohoapis.com.cn",
             "people.zoho.com.cn"},
         Row{"ca", "https://accounts.zohocloud.ca", "https://www.zohoapis.ca",
             "people.zohocloud.ca"},
-        Row{"sa", "https://accounts.zoho.sa", "https://www.zohoapis.sa", "people.zoho.sa"}}) {
+        Row{"sa", "https://accounts.zoho.sa", "https://www.zohoapis.sa", "people.zoho.sa"},
+        Row{"uk", "https://accounts.zoho.uk", "https://www.zohoapis.uk", "people.zoho.uk"},
+        Row{"ae", "https://accounts.zoho.ae", "https://www.zohoapis.ae", "people.zoho.ae"},
+        Row{"sg", "https://accounts.zoho.sg", "https://www.zohoapis.sg", "people.zoho.sg"}}) {
     const DataCenter* dc = table.Find(row.name);
     ASSERT_NE(dc, nullptr) << row.name;
     EXPECT_EQ(dc->accounts_server, row.accounts_server);
