@@ -18,6 +18,7 @@
 #include "server/rpc/convert.h"
 #include "server/rpc/page_token.h"
 #include "server/rpc/pending_call.h"
+#include "server/rpc/recent_urls.h"
 #include "server/rpc/status.h"
 #include "server/rpc/validate.h"
 #include "tokenbroker/v1/token_service.grpc.pb.h"
@@ -159,6 +160,11 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
     if (cached && !NeedsUrl(cached->status())) {
       return AnswerNow(context, facts, cached->status(), "");
     }
+    if (cached) {
+      if (const auto url = urls_.Find(UrlKey(*request), options_.clock.monotonic())) {
+        return AnswerNow(context, facts, WithUrl(cached->status(), *url), "");
+      }
+    }
 
     auto* call = new WaitingCall(&reporter_, facts, options_.issuer);
     if (cached) {
@@ -299,8 +305,7 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
   }
 
   void AnswerToken(WaitingCall* call, absl::StatusOr<TokenAnswer> answer,
-                   const v1::GetAccessTokenRequest* request,
-                   v1::GetAccessTokenResponse* response) const {
+                   const v1::GetAccessTokenRequest* request, v1::GetAccessTokenResponse* response) {
     if (answer.ok()) {
       FillToken(*answer, options_.clock.wall(), *response);
       return call->Answer(absl::OkStatus(), SourceLabel(answer->source),
@@ -316,28 +321,52 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
            ErrorReason(status) == "CONSENT_REQUIRED";
   }
 
-  // With the metadata entry `authorization_url` where one can be made: it asks for what the dead
-  // grant had, or for what the call wants where Zoho never named the grant's scopes. Where not, the
-  // error goes out as it is.
+  // With the metadata entry `authorization_url` where one can be made. Where not, the error goes
+  // out as it is.
   void AnswerWithUrl(WaitingCall* call, const absl::Status& status,
-                     const v1::GetAccessTokenRequest* request) const {
+                     const v1::GetAccessTokenRequest* request) {
+    if (const auto url = urls_.Find(UrlKey(*request), options_.clock.monotonic())) {
+      return call->Answer(WithUrl(status, *url));
+    }
     options_.directory->Get(
         request->org_id(), [this, call, status, request](absl::StatusOr<OrgEntry> org) {
           const GrantRecord* grant = org.ok() ? FindUnusable(*org, *request) : nullptr;
+          // The store may know more the next time.
           if (grant == nullptr) return call->Answer(status);
-          std::vector<std::string> scopes = grant->info.scopes;
-          if (scopes.empty()) scopes.assign(request->scopes().begin(), request->scopes().end());
-          // Zoho's page refuses a request without any.
-          if (scopes.empty()) return call->Answer(status);
-          const absl::StatusOr<AuthorizationUrl> url =
-              options_.authorization_urls->Create({.key = grant->key,
-                                                   .dc = grant->info.dc,
-                                                   .scopes = std::move(scopes),
-                                                   .display_name = grant->info.display_name,
-                                                   .labels = grant->info.labels,
-                                                   .keep_warm = grant->info.keep_warm});
-          call->Answer(url.ok() ? WithMetadata(status, "authorization_url", url->url) : status);
+          std::string url = MakeUrl(*grant, *request);
+          const absl::Status answer = WithUrl(status, url);
+          urls_.Put(UrlKey(*request), std::move(url), options_.clock.monotonic());
+          call->Answer(answer);
         });
+  }
+
+  // Asks for what the dead grant had, or for what the call wants where Zoho never named the grant's
+  // scopes. "": none can be made.
+  std::string MakeUrl(const GrantRecord& grant, const v1::GetAccessTokenRequest& request) const {
+    std::vector<std::string> scopes = grant.info.scopes;
+    if (scopes.empty()) scopes.assign(request.scopes().begin(), request.scopes().end());
+    // Zoho's page refuses a request without any.
+    if (scopes.empty()) return "";
+    const absl::StatusOr<AuthorizationUrl> url =
+        options_.authorization_urls->Create({.key = grant.key,
+                                             .dc = grant.info.dc,
+                                             .scopes = std::move(scopes),
+                                             .display_name = grant.info.display_name,
+                                             .labels = grant.info.labels,
+                                             .keep_warm = grant.info.keep_warm});
+    return url.ok() ? url->url : "";
+  }
+
+  static absl::Status WithUrl(const absl::Status& status, const std::string& url) {
+    return url.empty() ? status : WithMetadata(status, "authorization_url", url);
+  }
+
+  // All that the choice of the URL depends on.
+  static std::string UrlKey(const v1::GetAccessTokenRequest& request) {
+    const auto environment = static_cast<int>(request.environment());
+    return absl::StrCat(request.org_id().size(), ":", request.org_id(), environment, ":",
+                        request.oauth_client().size(), ":", request.oauth_client(),
+                        absl::StrJoin(request.scopes(), ","));
   }
 
   GrantView View() const {
@@ -386,6 +415,7 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
 
   const Options options_;
   const CallReporter reporter_;
+  RecentUrls urls_;
 };
 
 TokenServiceEdge::TokenServiceEdge(Options options)

@@ -229,6 +229,27 @@ TEST_F(TokenServiceTest, OffersAnAuthorizationUrlWhenConsentIsRequired) {
   }
 }
 
+TEST_F(TokenServiceTest, AnswersForADeadGrantFromMemory) {
+  const v1::Grant grant = Import("acme");
+  broker_->zoho().ScriptAll(ScriptedReply::Dead());
+  v1::GetAccessTokenRequest request = TokenOf("acme");
+  request.set_rejected_version(grant.version());
+  const auto url = [&] {
+    const auto info = DetailOf<google::rpc::ErrorInfo>(GetToken(request));
+    if (!info.has_value() || info->reason() != "CONSENT_REQUIRED") return std::string("no error");
+    return info->metadata().contains("authorization_url") ? info->metadata().at("authorization_url")
+                                                          : std::string("no URL");
+  };
+  // Each that is made has a state of its own; this one is made once.
+  const std::string first = url();
+  EXPECT_THAT(first, StartsWith("https://accounts.zoho.eu/oauth/v2/auth?"));
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(url(), first);
+  // Another question is another URL.
+  request.add_scopes("A.b.READ");
+  EXPECT_THAT(url(), StartsWith("https://accounts.zoho.eu/oauth/v2/auth?"));
+  EXPECT_NE(url(), first);
+}
+
 TEST_F(TokenServiceTest, OffersTheAuthorizationUrlOfItsOwnEnvironment) {
   Import("acme", "eu", {"A.b.READ", "A.c.READ"});
   // Of another environment, and with fewer scopes.
