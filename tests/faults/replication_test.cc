@@ -106,6 +106,9 @@ TEST_F(Replication, PrimaryKilledAfterTheAcknowledgement) {
   world_->redis().Kill();
   Promote();
   std::future<Broker::Token> of_b = Ask(b, "acme");
+  // Time for b to send, if it would.
+  LetPass(absl::Seconds(1));
+  EXPECT_EQ(world_->Refreshes(), 1);
   EXPECT_EQ(world_->zoho().ReleaseHung(), 1);
 
   const Broker::Token first = of_a.get();
