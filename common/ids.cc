@@ -39,6 +39,16 @@ std::optional<std::string> ConsumeEscaped(std::string_view& in) {
   return std::nullopt;
 }
 
+// One generator per thread, seeded from the system's: ids need to be unique, not unguessable.
+std::mt19937_64& IdGenerator() {
+  thread_local std::mt19937_64 generator = [] {
+    std::random_device device;
+    std::seed_seq seed{device(), device(), device(), device(), device(), device()};
+    return std::mt19937_64(seed);
+  }();
+  return generator;
+}
+
 }  // namespace
 
 std::string_view EnvironmentName(Environment environment) {
@@ -93,15 +103,12 @@ std::optional<GrantKey> DecodeGrantKey(std::string_view encoded) {
 }
 
 std::string NewAttemptId() {
-  // One generator per thread, seeded from the system's: ids need to be unique, not unguessable.
-  thread_local std::mt19937_64 generator = [] {
-    std::random_device device;
-    std::seed_seq seed{device(), device(), device(), device(), device(), device()};
-    return std::mt19937_64(seed);
-  }();
+  std::mt19937_64& generator = IdGenerator();
   const uint64_t words[2] = {generator(), generator()};
   return absl::BytesToHexString(
       absl::string_view(reinterpret_cast<const char*>(words), sizeof(words)));
 }
+
+void SeedAttemptIds(uint64_t seed) { IdGenerator().seed(seed); }
 
 }  // namespace tokenbroker

@@ -48,6 +48,9 @@ std::optional<GrantKey> DecodeGrantKey(std::string_view encoded);
 // A random 128-bit id in 32 hex digits, for attempts (one try of one replica to refresh one grant)
 // and requests. Thread-safe.
 std::string NewAttemptId();
+// From now on this thread's ids are those that any thread gets with this seed. For simulations,
+// which have to repeat; without it they are unique.
+void SeedAttemptIds(uint64_t seed);
 
 }  // namespace tokenbroker
 
