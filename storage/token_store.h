@@ -267,9 +267,11 @@ class TokenStore {
   // look again.
   virtual void WaitForChange(const GrantKey& key, int64_t generation, absl::Duration timeout) = 0;
 
-  // `listener` is called, on some thread of the store, after every change; it must be quick and
-  // must not call the store. One listener; set it before the first operation; pass nullptr to stop
-  // (no call is under way afterwards).
+  // `listener` is called, on some thread of the store or of the caller, after every change, at
+  // times twice; it must be quick and must not call the store. It has heard of a registration or
+  // revocation by this store before that returns: whoever asks the same process next is answered
+  // by it. One listener; set it before the first operation; pass nullptr to stop (no call is under
+  // way afterwards).
   virtual void SetChangeListener(ChangeListener listener) = 0;
   // Names the subscription to changes made by other replicas: 0 while there is none and changes may
   // be missed; otherwise a number that is new with every subscription. What was read under a

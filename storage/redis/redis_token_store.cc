@@ -327,6 +327,7 @@ absl::StatusOr<RegisterResult> RedisTokenStore::Register(const RegisterRequest& 
   // Only the decoder here knows all that can be wrong with a record. If the answer to mending it is
   // lost, it is mended once more: one generation further, with the same tokens.
   if (absl::IsDataLoss(result.status())) result = RunRegister(request, /*mend=*/true);
+  if (result.ok()) Tell({request.key, result->record.generation, result->record.state});
   return result;
 }
 
@@ -381,6 +382,9 @@ absl::StatusOr<RevokeResult> RedisTokenStore::Revoke(const GrantKey& key) {
   RevokeResult result;
   TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
   TB_RETURN_IF_ERROR(ReadRecord(key, reply.view(), result.record));
+  if (result.outcome != Outcome::kNotFound) {
+    Tell({key, result.record.generation, result.record.state});
+  }
   return result;
 }
 
@@ -398,13 +402,15 @@ void RedisTokenStore::SetChangeListener(ChangeListener listener) {
 }
 
 void RedisTokenStore::OnMessage(std::string_view payload) {
-  const std::optional<ChangeEvent> event = redis::DecodeChangeEvent(payload);
-  if (!event) return;
+  if (const std::optional<ChangeEvent> event = redis::DecodeChangeEvent(payload)) Tell(*event);
+}
+
+void RedisTokenStore::Tell(const ChangeEvent& event) {
   {
     MutexLock lock(listener_mutex_);
-    if (listener_) listener_(*event);
+    if (listener_) listener_(event);
   }
-  parts_->waiters.Notify(EncodeGrantKey(event->key));
+  parts_->waiters.Notify(EncodeGrantKey(event.key));
 }
 
 int64_t RedisTokenStore::subscription_session() const { return parts_->subscriber->session(); }

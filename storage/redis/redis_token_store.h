@@ -178,6 +178,8 @@ class RedisTokenStore : public TokenStore {
   // Whether WaitForChange may return; otherwise the rest of the lease goes to `rest`.
   bool ChangedOrFree(std::string_view record_key, int64_t generation, absl::Duration& rest);
   void OnMessage(std::string_view payload) ABSL_LOCKS_EXCLUDED(listener_mutex_);
+  // The listener, and who waits for it.
+  void Tell(const ChangeEvent& event) ABSL_LOCKS_EXCLUDED(listener_mutex_);
 
   const Options options_;
   const std::string channel_;
