@@ -309,9 +309,9 @@ absl::Status Client::WaitForReplicas(Connection& connection, Try& attempt) {
   // Not 0, which would mean forever.
   const std::string timeout =
       absl::StrCat(std::max<int64_t>(1, absl::ToInt64Milliseconds(options_.replica_ack_timeout)));
-  // WAIT looks at the replication offset that this connection's last command left, so also the
-  // repetition of a write on a new connection waits for the first one. It is always the connection
-  // that the write, or its repetition, has just been made on: no other primary's replicas count.
+  // WAIT looks at the replication offset that this connection's last write left (up to Redis 7.0:
+  // its last command), so scripts write something also where they only repeat an answer. It is
+  // always the connection that this was made on: no other primary's replicas count.
   TB_ASSIGN_OR_RETURN(
       const Reply reply,
       connection.Execute(Command{"WAIT", acks, timeout},

@@ -70,6 +70,12 @@ local function save(changes)
   end
 end
 
+-- For what replicas are to have, too, though this call changes nothing. Since Redis 7.2 WAIT waits
+-- for what its own connection has written only, and that was perhaps done on another one.
+local function write_again()
+  redis.call('HSET', key, 'g', record.g)
+end
+
 -- The record of a grant that is not there, for a registration that is about to send. It goes away
 -- when nobody has come back for it for `life`.
 local function reserve(life)
