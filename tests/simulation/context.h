@@ -18,10 +18,15 @@ struct Context {
   Context(uint64_t seed, Defect wrong, bool print)
       : scheduler(seed),
         defect(wrong),
-        profile(Profile::Draw(scheduler.chance())),
+        profile(DrawFor(wrong, scheduler.chance())),
         trace(&scheduler, print),
         judge(&profile, &limits, &scheduler, &trace) {}
 
+  static Profile DrawFor(Defect defect, Chance& chance) {
+    Profile profile = Profile::Draw(chance);
+    profile.Favour(defect);
+    return profile;
+  }
   Chance& chance() { return scheduler.chance(); }
   Nanos now() const { return scheduler.now(); }
   void Count(Fault fault) { ++faults[static_cast<size_t>(fault)]; }

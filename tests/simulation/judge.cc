@@ -244,8 +244,10 @@ void Judge::CheckResultIsCurrent(int process, const GrantRecord& before, const G
 }
 
 void Judge::OnFailStored(int process, int grant, const GrantRecord& before,
-                         const GrantRecord& after, const FailRequest& request) {
-  if (request.kind == FailureKind::kThrottled) throttled_[static_cast<size_t>(grant)] = now();
+                         const GrantRecord& after, const FailRequest& request, bool on_primary) {
+  // Not acknowledged by replicas: one that has been replaced unawares takes it with it.
+  if (request.kind == FailureKind::kThrottled && on_primary)
+    throttled_[static_cast<size_t>(grant)] = now();
   if (after.state == GrantState::kNeedsConsent && before.state != GrantState::kNeedsConsent) {
     CheckDeadIsDead(process, before);
   }

@@ -105,7 +105,7 @@ class Judge {
   void OnCommitStored(int process, const GrantRecord& before, const GrantRecord& after,
                       const CommitRequest& request);
   void OnFailStored(int process, int grant, const GrantRecord& before, const GrantRecord& after,
-                    const FailRequest& request);
+                    const FailRequest& request, bool on_primary);
   void OnReplaced(int grant, const GrantRecord& before, const GrantRecord& after);
   // A process was told that this is stored.
   void OnTold(int process, int grant, std::string_view promise, int64_t generation,

@@ -93,4 +93,26 @@ Profile Profile::Draw(Chance& chance) {
   return p;
 }
 
+void Profile::Favour(Defect defect) {
+  if (calm) return;
+  switch (defect) {
+    case Defect::kLeaseUnchecked:
+      freeze_before_mark = 300'000;
+      zohos_time = 8 * kSecond;
+      break;
+    case Defect::kNoQuarantine:
+      skew = 60 * kSecond;
+      weight_store = 20;
+      zohos_time = 8 * kSecond;
+      break;
+    case Defect::kVerdictUnchecked:
+      weight_store = 20;
+      weight_operator = 25;
+      zohos_time = 8 * kSecond;
+      break;
+    default:
+      break;
+  }
+}
+
 }  // namespace tokenbroker::simulation

@@ -104,6 +104,8 @@ struct Profile {
   int weight_operator = 0;
 
   static Profile Draw(Chance& chance);
+  // Makes what a defect needs to do harm frequent. Not with kNone.
+  void Favour(Defect defect);
 };
 
 }  // namespace tokenbroker::simulation

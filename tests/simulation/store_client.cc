@@ -434,7 +434,8 @@ absl::StatusOr<FailResult> SimulatedStore::Fail(const FailRequest& request) {
     reply.outcome = static_cast<int>(applied.result.outcome);
     reply.wait = applied.result.wait;
     if (applied.changed) {
-      context_->judge.OnFailStored(process, grant, *before, record, request);
+      context_->judge.OnFailStored(process, grant, *before, record, request,
+                                   &server == servers_->primary());
       Store(server, grant, reply, std::move(record), applied.publish);
     }
     return reply;
