@@ -129,10 +129,12 @@ void Judge::CheckOneRequestUnderWay(const Send& send) {
       trace_->Add("excused", -1, number);
       continue;
     }
-    // "A registration begins another consent": what is sent after it does not wait for what was
-    // sent before, even where it is with the same refresh token.
+    // "A registration begins another consent": what was let go before it, whichever leaves first,
+    // and what was let go after it do not wait for each other, even where both are with the same
+    // refresh token.
+    const auto [before, after] = std::minmax(mark(other.mark).at, mark(send.mark).at);
     const Nanos replaced_at = replaced_at_[static_cast<size_t>(line.grant)];
-    if (replaced_at >= mark(other.mark).at && replaced_at <= mark(send.mark).at) continue;
+    if (before <= replaced_at && replaced_at <= after) continue;
     Break("G2", absl::StrCat("consent ", send.consent, ": a request leaves while request ", number,
                              " is under way"));
   }
