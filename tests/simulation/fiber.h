@@ -35,10 +35,10 @@ class Fiber {
   char* memory_ = nullptr;  // with a page that must not be touched below the stack
   char* stack_ = nullptr;
   // For the sanitizers.
-  void* own_shadow_ = nullptr;
-  void* outside_shadow_ = nullptr;
-  const void* outside_stack_ = nullptr;
-  size_t outside_size_ = 0;
+  [[maybe_unused]] void* own_shadow_ = nullptr;
+  [[maybe_unused]] void* outside_shadow_ = nullptr;
+  [[maybe_unused]] const void* outside_stack_ = nullptr;
+  [[maybe_unused]] size_t outside_size_ = 0;
 };
 
 }  // namespace tokenbroker::simulation

@@ -97,7 +97,9 @@ void Profile::Favour(Defect defect) {
   if (calm) return;
   switch (defect) {
     case Defect::kLeaseUnchecked:
-      freeze_before_mark = 300'000;
+      freeze_before_mark = 400'000;
+      grants = 4;
+      processes = 4;
       zohos_time = 8 * kSecond;
       break;
     case Defect::kNoQuarantine:

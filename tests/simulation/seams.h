@@ -35,23 +35,9 @@ struct Seams {
   }
 
   // Up to twice the longest lease. Now and then until just after the end of one.
-  void FreezeForAWhile() const {
-    if (gate->frozen || dead()) return;
-    const Nanos sent = absl::ToInt64Nanoseconds(context->limits.sent_lease);
-    const Nanos held = absl::ToInt64Nanoseconds(context->limits.pre_send_lease);
-    Chance& chance = context->chance();
-    Nanos duration = chance.Spread(100, 2 * sent / kMilli) * kMilli;
-    const int64_t kind = chance.Below(100);
-    if (kind < 20) duration = sent + chance.Between(-500, 2'000) * kMilli;
-    if (kind >= 80) duration = held + chance.Between(-500, 2'000) * kMilli;
-    context->trace.Add("frozen", process, duration / kMilli);
-    context->scheduler.Freeze(*gate);
-    context->scheduler.Post(nullptr, duration, [c = context, g = gate, p = process] {
-      if (!g->frozen) return;
-      c->trace.Add("goes on", p);
-      c->scheduler.Thaw(*g);
-    });
-  }
+  void FreezeForAWhile() const { FreezeForAWhile(context->chance().Below(100)); }
+  // Until just after the end of the lease that is not sent yet.
+  void FreezePastLease() const { FreezeForAWhile(99); }
 
   // Of the process's own clock, in the world's time.
   Nanos ToWorld(absl::Duration duration) const {
@@ -66,6 +52,24 @@ struct Seams {
   Clock clock() const {
     return {.wall = [this] { return Epoch() + Monotonic(); },
             .monotonic = [this] { return Monotonic(); }};
+  }
+
+ private:
+  void FreezeForAWhile(int64_t kind) const {
+    if (gate->frozen || dead()) return;
+    const Nanos sent = absl::ToInt64Nanoseconds(context->limits.sent_lease);
+    const Nanos held = absl::ToInt64Nanoseconds(context->limits.pre_send_lease);
+    Chance& chance = context->chance();
+    Nanos duration = chance.Spread(100, 2 * sent / kMilli) * kMilli;
+    if (kind < 20) duration = sent + chance.Between(-500, 2'000) * kMilli;
+    if (kind >= 80) duration = held + chance.Between(-500, 2'000) * kMilli;
+    context->trace.Add("frozen", process, duration / kMilli);
+    context->scheduler.Freeze(*gate);
+    context->scheduler.Post(nullptr, duration, [c = context, g = gate, p = process] {
+      if (!g->frozen) return;
+      c->trace.Add("goes on", p);
+      c->scheduler.Thaw(*g);
+    });
   }
 };
 

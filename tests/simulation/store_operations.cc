@@ -149,7 +149,11 @@ MarkSentOutcome SimulatedStore::Mark(Server& server, int grant, Reply& reply,
 
 absl::StatusOr<MarkSentOutcome> SimulatedStore::MarkSent(const MarkSentRequest& request) {
   if (context_->Happens(context_->profile.freeze_before_mark, Fault::kFreezeBeforeMark)) {
-    seams_->FreezeForAWhile();
+    if (context_->chance().Percent(50)) {
+      seams_->FreezePastLease();
+    } else {
+      seams_->FreezeForAWhile();
+    }
   }
   const int grant = context_->GrantOf(request.key);
   const uint64_t id = context_->chance().Next() | 1;
