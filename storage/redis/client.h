@@ -99,8 +99,8 @@ class Client {
 
   // The script's answer: a non-empty array that starts with the outcome's name. Where too few
   // replicas have it, STORE_NOT_ACKNOWLEDGED: it is stored, and repeating the call with the same
-  // attempt waits for them again. `held_back`, for fenced scripts and if not null: Reign::HeldBack by
-  // what the answer tells about the clock, so above zero for JUMPED.
+  // attempt waits for them again. `held_back`, for fenced scripts and if not null: Reign::HeldBack
+  // by what the answer tells about the clock, so above zero for JUMPED.
   absl::StatusOr<Reply> RunScript(ScriptId script, std::string_view key,
                                   const ScriptArguments& arguments, const ScriptRules& rules = {},
                                   absl::Duration* held_back = nullptr);

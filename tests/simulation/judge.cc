@@ -129,12 +129,15 @@ void Judge::CheckOneRequestUnderWay(const Send& send) {
       trace_->Add("excused", -1, number);
       continue;
     }
-    // "A registration begins another consent": what was let go before it, whichever leaves first,
-    // and what was let go after it do not wait for each other, even where both are with the same
-    // refresh token.
-    const auto [before, after] = std::minmax(mark(other.mark).at, mark(send.mark).at);
-    const Nanos replaced_at = replaced_at_[static_cast<size_t>(line.grant)];
-    if (before <= replaced_at && replaced_at <= after) continue;
+    // "A registration begins another consent": what is sent after it does not wait for what was
+    // sent before, even where it is with the same refresh token.
+    const Nanos first = std::min(mark(other.mark).at, mark(send.mark).at);
+    const Nanos last = std::max(mark(other.mark).at, mark(send.mark).at);
+    const std::vector<Nanos>& replaced = replaced_at_[static_cast<size_t>(line.grant)];
+    if (std::any_of(replaced.begin(), replaced.end(),
+                    [&](Nanos at) { return first <= at && at <= last; })) {
+      continue;
+    }
     Break("G2", absl::StrCat("consent ", send.consent, ": a request leaves while request ", number,
                              " is under way"));
   }
@@ -263,7 +266,7 @@ void Judge::CheckDeadIsDead(int process, const GrantRecord& before) {
 }
 
 void Judge::OnReplaced(int grant, const GrantRecord& before, const GrantRecord& after) {
-  replaced_at_[static_cast<size_t>(grant)] = now();
+  replaced_at_[static_cast<size_t>(grant)].push_back(now());
   if (after.generation <= before.generation) {
     Break("G3", absl::StrCat("grant ", grant, ": generation ", after.generation, " after ",
                              before.generation));

@@ -132,7 +132,7 @@ class Judge {
   void SetGrants(int grants) {
     told_.resize(static_cast<size_t>(grants));
     counted_.resize(static_cast<size_t>(grants));
-    replaced_at_.assign(static_cast<size_t>(grants), -1);
+    replaced_at_.resize(static_cast<size_t>(grants));
     throttled_.assign(static_cast<size_t>(grants), -1);
   }
 
@@ -169,9 +169,9 @@ class Judge {
   std::vector<Mark> marks_;
   std::vector<Send> sends_;
   std::vector<std::vector<Told>> told_;
-  std::vector<std::vector<int>> counted_;  // by grant: its sends
-  std::vector<Nanos> replaced_at_;         // by grant: when it was last registered or revoked
-  std::vector<Nanos> throttled_;           // by grant: since when; -1: it is not
+  std::vector<std::vector<int>> counted_;        // by grant: its sends
+  std::vector<std::vector<Nanos>> replaced_at_;  // by grant: when it was registered or revoked
+  std::vector<Nanos> throttled_;                 // by grant: since when; -1: it is not
   int64_t excused_ = 0;
   std::string broken_;
   std::string how_;

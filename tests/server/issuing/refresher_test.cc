@@ -122,8 +122,7 @@ TEST(Refresher, AMarkThatWasAnsweredTooLateSendsNothing) {
   // The one that did not leave is not counted.
   EXPECT_EQ(world.record().sends.size(), 1u);
 
-  world.store().After(Op::kMarkSent,
-                      [&] { world.executor().Pause(late - absl::Milliseconds(1)); });
+  world.store().After(Op::kMarkSent, [&] { world.executor().Pause(late - absl::Milliseconds(1)); });
   const auto next = world.Start({.rejected_version = 2, .deadline = absl::Seconds(30)});
   world.Advance(late);
   EXPECT_EQ(Brief(next), "REFRESHED at-2");
