@@ -223,6 +223,7 @@ ssize_t TlsSession::Read(char* buffer, size_t size) {
   const int most = static_cast<int>(std::min<size_t>(size, std::numeric_limits<int>::max()));
   const int read = SSL_read(ssl_, buffer, most);
   if (read <= 0) return Failed(read, true);
+  has_read_ = true;
   read_wants_write_ = false;
   return read;
 }
@@ -278,7 +279,12 @@ std::string TlsSession::WhyLost() {
   if (reason_ == 0 && !ended_) (void)Read(rest, sizeof(rest));
   const std::string_view explanation = Explanation(reason_);
   if (!explanation.empty()) return std::string(explanation);
-  return ended_ ? "the server closed the connection" : "the connection was lost";
+  if (ended_) return "the server closed the connection";
+  // With TLS 1.3 a server refuses our certificate after the handshake, and a reset of the
+  // connection can overtake what it says about that.
+  return has_read_ ? "the connection was lost"
+                   : "the connection was lost right after the handshake; does the server accept "
+                     "our client certificate, or want one?";
 }
 
 // ---- TlsContext ----

@@ -62,6 +62,7 @@ class TlsSession {
   ssl_st* const ssl_;
   bool read_wants_write_ = false;
   bool write_wants_read_ = false;
+  bool has_read_ = false;     // what the server said, after the handshake
   bool ended_ = false;        // the server said goodbye
   unsigned long reason_ = 0;  // OpenSSL's, of the first failure
 };
