@@ -164,5 +164,18 @@ TEST(AttemptIdTest, IdsAreHexAndNeverRepeat) {
   EXPECT_EQ(all.size(), static_cast<size_t>(kThreads * kIds));
 }
 
+TEST(NewAttemptIdTest, RepeatsOnlyWhereItIsSeeded) {
+  SeedAttemptIds(7);
+  const std::string first = NewAttemptId();
+  EXPECT_NE(NewAttemptId(), first);
+  SeedAttemptIds(7);
+  EXPECT_EQ(NewAttemptId(), first);
+  // Other threads' ids stay what they are: unique.
+  std::string elsewhere;
+  std::thread([&] { elsewhere = NewAttemptId(); }).join();
+  SeedAttemptIds(7);
+  EXPECT_NE(elsewhere, NewAttemptId());
+}
+
 }  // namespace
 }  // namespace tokenbroker
