@@ -242,16 +242,16 @@ absl::StatusOr<Connection::Wait> Connection::Transfer(Deadline deadline, int wak
   // TLS may have to read in order to write, and the other way round: any event serves both.
   const short events = waiting[0].revents;
   const bool writable = (events & (tls_ == nullptr ? POLLOUT : POLLOUT | POLLIN)) != 0;
-  const bool readable =
-      pending || (events & (POLLIN | POLLHUP | POLLERR)) != 0 || (tls_ != nullptr && events != 0);
-  // First: a server that refuses us says why and closes, and a write that then fails is the last
-  // that OpenSSL does.
-  if (readable && redisBufferRead(context_.get()) != REDIS_OK) return FailWithContextError();
   if (sending && writable) {
     int done = 0;
     if (redisBufferWrite(context_.get(), &done) != REDIS_OK) return FailWithContextError();
   }
-  if (readable) return Wait::kReady;
+  const bool readable =
+      pending || (events & (POLLIN | POLLHUP | POLLERR)) != 0 || (tls_ != nullptr && events != 0);
+  if (readable) {
+    if (redisBufferRead(context_.get()) != REDIS_OK) return FailWithContextError();
+    return Wait::kReady;
+  }
   return (waiting[1].revents & POLLIN) ? Wait::kWoken : Wait::kReady;
 }
 
