@@ -8,6 +8,7 @@
 #include "common/errors.h"
 #include "common/status_macros.h"
 #include "server/issuing/answer_once.h"
+#include "storage/protocol.h"
 
 namespace tokenbroker {
 namespace {
@@ -322,22 +323,16 @@ absl::StatusOr<GrantRegistrar::Proof> GrantRegistrar::Prove(const Registration& 
 }
 
 absl::Status GrantRegistrar::CountUnreadable(const GrantKey& key) {
-  const MonotonicTime now = clock_.monotonic();
-  const std::vector<ProtocolLimits::Window>& budget = refresher_->limits().budget;
-  absl::Duration longest;
-  for (const ProtocolLimits::Window& window : budget) longest = std::max(longest, window.length);
+  const ProtocolLimits& limits = refresher_->limits();
+  const absl::Time now = absl::UnixEpoch() + clock_.monotonic();
   MutexLock lock(mutex_);
-  std::erase_if(unreadable_sends_,
-                [&](const auto& entry) { return now - entry.second.back() >= longest; });
-  std::vector<MonotonicTime>& sends = unreadable_sends_[EncodeGrantKey(key)];
-  absl::Duration wait;
-  for (const ProtocolLimits::Window& window : budget) {
-    const auto allowed = static_cast<size_t>(window.sends);
-    if (sends.size() < allowed) continue;
-    wait = std::max(wait, sends[sends.size() - allowed] + window.length - now);
-  }
+  std::erase_if(unreadable_, [&](const auto& entry) {
+    return now - entry.second.sends.back() >= limits.ReservedLife();
+  });
+  GrantRecord& record = unreadable_[EncodeGrantKey(key)];
+  const absl::Duration wait = BudgetWait(limits, record, Purpose::kRegistration, now);
   if (wait > absl::ZeroDuration()) return MintBudgetExhaustedError(wait);
-  sends.push_back(now);
+  record.sends.push_back(now);
   return absl::OkStatus();
 }
 

@@ -146,8 +146,9 @@ class GrantRegistrar {
   Mutex mutex_;
   // By key and request id.
   std::map<std::string, std::weak_ptr<RegisterCall>> calls_ ABSL_GUARDED_BY(mutex_);
-  // By key. Never empty lists.
-  std::map<std::string, std::vector<MonotonicTime>> unreadable_sends_ ABSL_GUARDED_BY(mutex_);
+  // By key: in place of records that cannot be read, each with a journal that is not empty and
+  // nothing else, by the monotonic clock.
+  std::map<std::string, GrantRecord> unreadable_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace tokenbroker

@@ -97,8 +97,7 @@ inline constexpr std::array<MetricDefinition, 30> kMetricDefinitions = {{
      "accept it, else 0."},
     {"tokenbroker_store_clock_jumps_total", MetricType::kCounter, "",
      "Times that a Redis primary's clock was found set, or off at first sight: nothing was sent "
-     "for "
-     "protocol.sent_lease."},
+     "for protocol.sent_lease."},
     {"tokenbroker_records_unreadable", MetricType::kGauge, "",
      "Records that this replica met in the last 10 minutes and could not read; the log names "
      "them."},

@@ -8,7 +8,7 @@
 namespace tokenbroker::simulation {
 namespace {
 
-// As docs/configuration.md has them by default.
+// As store.redis has them by default (config.proto).
 constexpr Nanos kCommandTimeout = 250 * kMilli;
 constexpr Nanos kConnectTimeout = 500 * kMilli;
 constexpr Nanos kAckTimeout = 200 * kMilli;

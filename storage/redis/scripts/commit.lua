@@ -5,13 +5,13 @@ local attempt, generation, lifetime = ARGV[4], tonumber(ARGV[5]), ARGV[6]
 
 if not exists then return { 'NOT_FOUND' } end -- guard: commit-not-found
 if int('st') == RESERVED then return { 'NOT_FOUND' } end -- guard: commit-reserved
-if record.ca == attempt then write_again() return answer('DUPLICATE') end -- guard: commit-duplicate
-if int('st') == REVOKED then write_again() return answer('REVOKED') end -- guard: commit-revoked
+if record.ca == attempt then save({}) return answer('DUPLICATE') end -- guard: commit-duplicate
+if int('st') == REVOKED then save({}) return answer('REVOKED') end -- guard: commit-revoked
 local changes = {}
 clear_lease(changes)
 -- Another attempt that has the lease by now may be about to send.
 if record.lo ~= attempt or int('ph') == NONE then changes = {} end -- guard: commit-foreign-lease
-if int('g') ~= generation then write_again() save(changes) return answer('SUPERSEDED') end -- guard: commit-superseded
+if int('g') ~= generation then save(changes) return answer('SUPERSEDED') end -- guard: commit-superseded
 
 clear_failures(changes)
 changes.g, changes.st = int('g') + 1, ACTIVE

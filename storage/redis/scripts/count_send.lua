@@ -5,7 +5,7 @@ local windows, reserved_life, reign = parse_windows(ARGV[7]), ARGV[8], ARGV[9]
 
 if deposed(reign) then return { 'DEPOSED' } end -- guard: count-send-deposed
 reserve(reserved_life)
-if record.co == attempt then write_again() return { 'COUNTED', now } end -- guard: count-send-again
+if record.co == attempt then save({}) return { 'COUNTED', now } end -- guard: count-send-again
 local throttle = cooldown_rest(max_cooldown, 'tu')
 if throttle > 0 then return { 'THROTTLED', now, throttle } end -- guard: count-send-throttled
 local expected = journal()

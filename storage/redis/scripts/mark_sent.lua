@@ -16,7 +16,7 @@ if lease_rest(max_lease) == 0 then return { 'LOST' } end -- guard: mark-sent-liv
 -- Said of a code since the lease was granted.
 if cooldown_rest(max_cooldown, 'tu') > 0 then return { 'LOST' } end -- guard: mark-sent-throttled
 -- The same call once more, because the answer to its first try was lost: nothing was sent yet.
-if int('ph') == SENT then write_again() return { 'MARKED', now } end -- guard: mark-sent-repeated
+if int('ph') == SENT then save({}) return { 'MARKED', now } end -- guard: mark-sent-repeated
 
 local sends = journal()
 sends[#sends + 1] = now

@@ -54,7 +54,9 @@ local function digits(number)
   return string.format('%.0f', number)
 end
 
--- All changes of an operation are one command: they are stored together or not at all.
+-- All changes of an operation are one command: they are stored together or not at all. Where there
+-- are none, what stands is written once more: replicas are to have it before an answer is repeated,
+-- and since Redis 7.2 WAIT waits only for what its own connection has written.
 local function save(changes)
   local words = {}
   for field, value in pairs(changes) do
@@ -65,15 +67,10 @@ local function save(changes)
     words[#words + 1] = field
     words[#words + 1] = value
   end
-  if #words > 0 then
-    redis.call('HSET', key, unpack(words))
+  if #words == 0 then
+    words = { 'g', record.g }
   end
-end
-
--- For what replicas are to have, too, though this call changes nothing. Since Redis 7.2 WAIT waits
--- for what its own connection has written only, and that was perhaps done on another one.
-local function write_again()
-  redis.call('HSET', key, 'g', record.g)
+  redis.call('HSET', key, unpack(words))
 end
 
 -- The record of a grant that is not there, for a registration that is about to send. It goes away

@@ -28,7 +28,7 @@ if mend then
 end
 
 -- Also when it was revoked since: the late repetition of a registration revives nothing.
-if record.ra == attempt then write_again() return answer('DUPLICATE') end -- guard: register-duplicate
+if record.ra == attempt then save({}) return answer('DUPLICATE') end -- guard: register-duplicate
 local outcome = exists and 'REPLACED' or 'CREATED'
 if int('st') == RESERVED then outcome, exists = 'CREATED', false end -- guard: register-reserved
 -- Before anything is written, so that no grant ever expires.

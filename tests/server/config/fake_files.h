@@ -19,6 +19,19 @@ inline constexpr char kPrivateKeyText[] =
 // Must never be seen anywhere.
 inline constexpr char kSecretText[] = "canary0123456789canary0123456789";
 
+// The least that loads, as broker.yaml with a secret in own-org-us. Sections after it begin at
+// line 10.
+inline constexpr char kMinimal[] = R"(store:
+  sqlite: {path: grants.db}
+  allow_unsealed: true
+oauth_clients:
+  - name: own-org
+    type: SELF_CLIENT
+    client_id: "1000.A"
+    dc_secrets:
+      - {dc: us, client_secret_file: own-org-us}
+)";
+
 // A file system in memory.
 class FakeFiles {
  public:

@@ -16,17 +16,6 @@
 namespace tokenbroker {
 namespace {
 
-constexpr char kMinimal[] = R"(store:
-  sqlite: {path: grants.db}
-  allow_unsealed: true
-oauth_clients:
-  - name: own-org
-    type: SELF_CLIENT
-    client_id: "1000.A"
-    dc_secrets:
-      - {dc: us, client_secret_file: own-org-us}
-)";
-
 FakeFiles Files(const std::string& yaml) {
   return FakeFiles()
       .Add("broker.yaml", yaml)
