@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -104,14 +105,19 @@ struct GrantRecord {
 
   absl::Time store_now;  // the store's clock when this record was read
 
-  // The access token was stored in the store's future: its clock was set back since, by more than
-  // clocks differ, and how long the token will live cannot be told. Once the clock has caught up,
-  // this can no longer be seen.
-  bool AccessAgeUnknown() const { return access_stored > store_now + absl::Seconds(5); }
+  // When the access token runs out, by the store's clock. nullopt: there was none yet, or it was
+  // stored in the store's future. Its clock was set back since then, by more than clocks differ,
+  // and how long the token will live cannot be told. Once the clock has caught up, this can no
+  // longer be seen.
+  std::optional<absl::Time> AccessEnd() const {
+    const bool age_unknown = access_stored > store_now + absl::Seconds(5);
+    if (access_expiry == absl::InfinitePast() || age_unknown) return std::nullopt;
+    return access_expiry;
+  }
   // Remaining life of the access token when the record was read; zero or less: none.
   absl::Duration AccessLifetime() const {
-    if (access_token.empty() || AccessAgeUnknown()) return absl::ZeroDuration();
-    return access_expiry - store_now;
+    if (access_token.empty()) return absl::ZeroDuration();
+    return AccessEnd().value_or(store_now) - store_now;
   }
 };
 

@@ -1,9 +1,10 @@
 #include "storage/protocol.h"
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 #include <vector>
+
+#include "storage/send_journal.h"
 
 namespace tokenbroker {
 namespace {
@@ -45,52 +46,10 @@ void StoreAccessToken(GrantRecord& record, const MintedTokens& tokens, absl::Tim
   if (!tokens.api_domain.empty()) record.api_domain = tokens.api_domain;
 }
 
-// Whether a send at `sent` still counts. One from further ahead than a window is long was written
-// by a clock that jumped, and would otherwise block the grant for as long as it jumped.
-bool Counts(absl::Time sent, absl::Duration window, absl::Time now) {
-  return absl::AbsDuration(now - sent) < window;
-}
-
-absl::Duration LongestWindow(const ProtocolLimits& limits) {
-  absl::Duration longest;
-  for (const ProtocolLimits::Window& window : limits.budget) {
-    longest = std::max(longest, window.length);
-  }
-  return longest;
-}
-
-// Drops what no window can count, so that the journal stays short whatever is registered.
-void TrimJournal(const ProtocolLimits& limits, GrantRecord& record, absl::Time now) {
-  const absl::Duration longest = LongestWindow(limits);
-  std::vector<absl::Time>& sends = record.sends;
-  sends.erase(std::remove_if(sends.begin(), sends.end(),
-                             [&](absl::Time sent) { return !Counts(sent, longest, now); }),
-              sends.end());
-  size_t useful = 0;
-  for (const ProtocolLimits::Window& window : limits.budget) {
-    useful = std::max(useful, static_cast<size_t>(window.sends));
-  }
-  if (sends.size() > useful) sends.erase(sends.begin(), sends.end() - useful);
-}
-
-// Takes the send of the attempt that has the lease out of the journal. A code may have been counted
-// since, so it need not be the newest.
-void TakeBackSend(const ProtocolLimits& limits, GrantRecord& record) {
-  const auto sent =
-      std::find(record.sends.rbegin(), record.sends.rend(), record.lease_end - limits.sent_lease);
-  if (sent != record.sends.rend()) record.sends.erase(std::next(sent).base());
-}
-
 absl::Duration WaitUntil(const ProtocolLimits& limits, absl::Time end, absl::Time now) {
   const absl::Duration wait = end - now;
-  // Too far away to be one of ours: a damaged record or a clock that jumped.
   if (wait > limits.MaxCooldown()) return absl::ZeroDuration();
   return std::max(wait, absl::ZeroDuration());
-}
-
-absl::Duration CooldownWait(const ProtocolLimits& limits, const GrantRecord& record,
-                            absl::Time now) {
-  return std::max(WaitUntil(limits, record.not_before, now), ThrottleWait(limits, record, now));
 }
 
 // The record of a grant that is not there, for a registration that is about to send.
@@ -106,27 +65,15 @@ absl::Duration Backoff(const ProtocolLimits& limits, int32_t failures) {
   return steps[std::min(static_cast<size_t>(failures), steps.size()) - 1];
 }
 
-// How long until every window has room for one more send besides those in `sends`.
-absl::Duration RoomWait(const ProtocolLimits& limits, const std::vector<absl::Time>& sends,
-                        int reserve, absl::Time now) {
-  absl::Duration wait;
-  for (const ProtocolLimits::Window& window : limits.budget) {
-    std::vector<absl::Time> counted;
-    for (absl::Time sent : sends) {
-      if (Counts(sent, window.length, now)) counted.push_back(sent);
-    }
-    const size_t allowed = static_cast<size_t>(std::max(1, window.sends - reserve));
-    if (counted.size() < allowed) continue;
-    // There is room once so many have left the window that `allowed` - 1 remain.
-    wait = std::max(wait, counted[counted.size() - allowed] + window.length - now);
-  }
-  return wait;
-}
-
 }  // namespace
 
 bool IsGrant(const std::optional<GrantRecord>& record) {
   return record && record->state != GrantState::kReserved;
+}
+
+absl::Duration CooldownWait(const ProtocolLimits& limits, const GrantRecord& record,
+                            absl::Time now) {
+  return std::max(WaitUntil(limits, record.not_before, now), ThrottleWait(limits, record, now));
 }
 
 absl::Duration ThrottleWait(const ProtocolLimits& limits, const GrantRecord& record,
@@ -141,7 +88,7 @@ absl::Time ToMilliseconds(absl::Time time) {
 absl::Duration BudgetWait(const ProtocolLimits& limits, const GrantRecord& record, Purpose purpose,
                           absl::Time now) {
   const int reserve = purpose == Purpose::kBackground ? limits.background_reserve : 0;
-  return RoomWait(limits, record.sends, reserve, now);
+  return WaitForRoom(limits, record.sends, reserve, now);
 }
 
 bool LeaseIsLive(const ProtocolLimits& limits, const GrantRecord& record, absl::Time now) {
@@ -238,8 +185,7 @@ Applied<MarkSentOutcome> ApplyMarkSent(const ProtocolLimits& limits, GrantRecord
   if (ThrottleWait(limits, record, now) > absl::ZeroDuration()) return {MarkSentOutcome::kLost};
 
   // Counted before it is sent: a crash between the two costs a send, never Zoho's limit.
-  record.sends.push_back(now);
-  TrimJournal(limits, record, now);
+  AddSend(limits, record.sends, now);
   record.phase = LeasePhase::kSent;
   record.lease_end = ToMilliseconds(now + limits.sent_lease);
   return {.result = MarkSentOutcome::kMarked, .changed = true};
@@ -266,16 +212,15 @@ Applied<CountSendResult> ApplyCountSend(const ProtocolLimits& limits,
     result.outcome = Outcome::kThrottled;
     return applied;
   }
-  std::vector<absl::Time> sends = record.sends;
+  SendJournal sends = record.sends;
   // Whoever holds the lease had its place in the budget when it was granted.
   if (record.phase == LeasePhase::kHeld && LeaseIsLive(limits, record, now)) sends.push_back(now);
-  result.wait = RoomWait(limits, sends, /*reserve=*/0, now);
+  result.wait = WaitForRoom(limits, sends, /*reserve=*/0, now);
   if (result.wait > absl::ZeroDuration()) {
     result.outcome = Outcome::kBudget;
     return applied;
   }
-  record.sends.push_back(now);
-  TrimJournal(limits, record, now);
+  AddSend(limits, record.sends, now);
   record.last_counted_attempt = request.attempt_id;
   if (record.state == GrantState::kReserved) record.updated = now;
   result.outcome = Outcome::kCounted;
@@ -364,7 +309,10 @@ Applied<FailResult> ApplyFail(const ProtocolLimits& limits, GrantRecord& record,
     record.last_failure_time = now;
   }
   if (request.kind == FailureKind::kNotSent) {
-    if (record.phase == LeasePhase::kSent) TakeBackSend(limits, record);
+    // This attempt's own entry, which a code may have followed.
+    if (record.phase == LeasePhase::kSent) {
+      TakeBackSend(record.sends, record.lease_end - limits.sent_lease);
+    }
   } else if (request.kind != FailureKind::kOtherCredential) {
     constexpr int32_t kManyFailures = 1'000'000;  // far past the last step, far from overflow
     record.consecutive_failures = std::min(record.consecutive_failures + 1, kManyFailures);

@@ -68,6 +68,11 @@ bool LeaseIsLive(const ProtocolLimits& limits, const GrantRecord& record, absl::
 absl::Duration BudgetWait(const ProtocolLimits& limits, const GrantRecord& record, Purpose purpose,
                           absl::Time now);
 
+// How long nothing is sent after a failure, whether of the grant's own or because Zoho throttles;
+// zero: it may be. Times too far away to be one of ours, of a damaged record or a clock that
+// jumped, bind nobody.
+absl::Duration CooldownWait(const ProtocolLimits& limits, const GrantRecord& record,
+                            absl::Time now);
 // How long Zoho goes on throttling; zero: it does not.
 absl::Duration ThrottleWait(const ProtocolLimits& limits, const GrantRecord& record,
                             absl::Time now);

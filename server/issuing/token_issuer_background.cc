@@ -1,5 +1,6 @@
 // What a TokenIssuer does when nobody waits: refreshing ahead, keeping warm, draining.
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "common/errors.h"
@@ -64,9 +65,9 @@ void TokenIssuer::SweepKeepWarm(const std::string& after) {
   std::string next = after;
   if (page.ok()) {
     for (const GrantRecord& record : page->records) {
+      const std::optional<absl::Time> end = record.AccessEnd();
       if (record.info.keep_warm && record.state == GrantState::kActive &&
-          (record.AccessAgeUnknown() ||
-           record.access_expiry - record.store_now <= RefreshAheadAt(record))) {
+          (!end || *end - record.store_now <= RefreshAheadAt(record))) {
         StartBackground(record.key, record.generation);
       }
     }

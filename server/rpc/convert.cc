@@ -1,6 +1,7 @@
 #include "server/rpc/convert.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -88,8 +89,8 @@ class GrantFiller {
   }
 
   void FillHistory() {
-    if (Known(record_.access_expiry) && !record_.AccessAgeUnknown()) {
-      SetTimestamp(ToWall(record_.access_expiry), *out_.mutable_access_token_expire_time());
+    if (const std::optional<absl::Time> end = record_.AccessEnd()) {
+      SetTimestamp(ToWall(*end), *out_.mutable_access_token_expire_time());
     }
     if (const std::string_view kind = FailureName(record_.last_failure); !kind.empty()) {
       v1::RefreshFailure& failure = *out_.mutable_last_failure();
@@ -114,28 +115,26 @@ class GrantFiller {
     if (record_.state == GrantState::kNeedsConsent) {
       return out_.set_next_action(v1::NEXT_ACTION_AWAIT_CONSENT);
     }
-    if (record_.phase != LeasePhase::kNone && record_.lease_end > record_.store_now) {
+    const absl::Time now = record_.store_now;
+    if (LeaseIsLive(view_.limits, record_, now)) {
       return out_.set_next_action(v1::NEXT_ACTION_REFRESHING);
     }
-    const absl::Time cooled_down = std::max(record_.not_before, record_.throttled_until);
-    if (cooled_down > record_.store_now) {
+    const absl::Duration cooldown = CooldownWait(view_.limits, record_, now);
+    if (cooldown > absl::ZeroDuration()) {
       out_.set_next_action(v1::NEXT_ACTION_COOLDOWN);
-      return SetTimestamp(ToWall(cooled_down), *out_.mutable_next_action_time());
+      return SetTimestamp(ToWall(now + cooldown), *out_.mutable_next_action_time());
     }
-    const bool alive = Known(record_.access_expiry) && !record_.AccessAgeUnknown() &&
-                       record_.access_expiry > record_.store_now;
-    const absl::Duration budget =
-        BudgetWait(view_.limits, record_, Purpose::kCaller, record_.store_now);
+    const std::optional<absl::Time> end = record_.AccessEnd();
+    const bool alive = end && *end > now;
+    const absl::Duration budget = BudgetWait(view_.limits, record_, Purpose::kCaller, now);
     // While the token lives longer than that, the budget stops nothing.
-    if (budget > absl::ZeroDuration() &&
-        (!alive || record_.access_expiry - view_.refresh_ahead < record_.store_now + budget)) {
+    if (budget > absl::ZeroDuration() && (!alive || *end - view_.refresh_ahead < now + budget)) {
       out_.set_next_action(v1::NEXT_ACTION_AWAIT_BUDGET);
-      return SetTimestamp(ToWall(record_.store_now + budget), *out_.mutable_next_action_time());
+      return SetTimestamp(ToWall(now + budget), *out_.mutable_next_action_time());
     }
     if (alive) {
       out_.set_next_action(v1::NEXT_ACTION_REFRESH_AHEAD);
-      const absl::Time due =
-          std::max(record_.access_expiry - view_.refresh_ahead, record_.store_now);
+      const absl::Time due = std::max(*end - view_.refresh_ahead, now);
       return SetTimestamp(ToWall(due), *out_.mutable_next_action_time());
     }
     out_.set_next_action(v1::NEXT_ACTION_ON_DEMAND);

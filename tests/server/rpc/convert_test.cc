@@ -154,6 +154,20 @@ TEST(FillGrant, SaysWhatHappensNext) {
   EXPECT_EQ(Filled(record).state(), v1::GRANT_STATE_REVOKED);
 }
 
+// The store's clock jumped: leases and cooldowns that no broker can have set bind nobody there.
+TEST(FillGrant, WaitsForNothingThatTheStoreDoesNotWaitFor) {
+  GrantRecord record = SomeRecord();
+  record.not_before = kStoreNow + absl::Hours(24);
+  EXPECT_EQ(Filled(record).next_action(), v1::NEXT_ACTION_REFRESH_AHEAD);
+  record.phase = LeasePhase::kSent;
+  record.lease_end = kStoreNow + absl::Hours(24);
+  EXPECT_EQ(Filled(record).next_action(), v1::NEXT_ACTION_REFRESH_AHEAD);
+
+  record.access_stored = kStoreNow + absl::Hours(24);
+  EXPECT_EQ(Filled(record).next_action(), v1::NEXT_ACTION_ON_DEMAND);
+  EXPECT_FALSE(Filled(record).has_access_token_expire_time());
+}
+
 TEST(FillToken, GivesAllThatACallerNeeds) {
   auto token = std::make_shared<IssuedToken>();
   token->key = {"acme", Environment::kProduction, "web"};
