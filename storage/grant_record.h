@@ -62,6 +62,15 @@ struct GrantInfo {
   bool keep_warm = false;  // refreshed ahead even when nobody asks
 };
 
+// Which of its consents a grant has. Refreshes leave it as it is, registrations and revocations
+// change it.
+struct Consent {
+  std::string registered_by;  // attempt id; "" where there was no registration yet
+  bool revoked = false;
+
+  friend bool operator==(const Consent&, const Consent&) = default;
+};
+
 struct GrantRecord {
   GrantKey key;
   GrantInfo info;
@@ -105,6 +114,7 @@ struct GrantRecord {
 
   absl::Time store_now;  // the store's clock when this record was read
 
+  Consent consent() const { return {last_register_attempt, state == GrantState::kRevoked}; }
   // When the access token runs out, by the store's clock. nullopt: there was none yet, or it was
   // stored in the store's future. Its clock was set back since then, by more than clocks differ,
   // and how long the token will live cannot be told. Once the clock has caught up, this can no

@@ -56,8 +56,8 @@ absl::StatusOr<RegisterResult> ObservedTokenStore::Register(const RegisterReques
   return Observe("register", request.key, [&] { return store_->Register(request); });
 }
 
-absl::StatusOr<RevokeResult> ObservedTokenStore::Revoke(const GrantKey& key) {
-  return Observe("revoke", key, [&] { return store_->Revoke(key); });
+absl::StatusOr<RevokeResult> ObservedTokenStore::Revoke(const RevokeRequest& request) {
+  return Observe("revoke", request.key, [&] { return store_->Revoke(request); });
 }
 
 absl::Status ObservedTokenStore::ForgetTokens(const GrantKey& key, int64_t generation) {

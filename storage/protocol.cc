@@ -52,6 +52,15 @@ absl::Duration WaitUntil(const ProtocolLimits& limits, absl::Time end, absl::Tim
   return std::max(wait, absl::ZeroDuration());
 }
 
+// Whoever registered or revoked a grant while a credential was spent for it, or could not be
+// stored, has the last word: nobody who was told so is to find it undone later. What was salvaged
+// does not know who had registered it.
+bool HasConsent(const GrantRecord& record, const Consent& found) {
+  const std::string& registered_by = record.last_register_attempt;
+  return (registered_by.empty() || registered_by == found.registered_by) &&
+         (record.state == GrantState::kRevoked) == found.revoked;
+}
+
 // The record of a grant that is not there, for a registration that is about to send.
 void Reserve(std::optional<GrantRecord>& record, const GrantKey& key) {
   if (record) return;
@@ -354,6 +363,11 @@ Applied<RegisterResult> ApplyRegister(std::optional<GrantRecord>& stored,
     applied.result.outcome = Outcome::kDuplicate;
     return applied;
   }
+  if (IsGrant(stored) && request.replaces && !HasConsent(*stored, *request.replaces)) {
+    stored->store_now = now;
+    applied.result.outcome = Outcome::kSuperseded;
+    return applied;
+  }
   applied.result.outcome = IsGrant(stored) ? Outcome::kReplaced : Outcome::kCreated;
   Reserve(stored, request.key);
   if (stored->state == GrantState::kReserved) stored->created = now;
@@ -376,12 +390,17 @@ Applied<RegisterResult> ApplyRegister(std::optional<GrantRecord>& stored,
   return applied;
 }
 
-Applied<RevokeResult> ApplyRevoke(GrantRecord& record, absl::Time now) {
+Applied<RevokeResult> ApplyRevoke(GrantRecord& record, const RevokeRequest& request,
+                                  absl::Time now) {
   using Outcome = RevokeResult::Outcome;
   now = ToMilliseconds(now);
   record.store_now = now;
   Applied<RevokeResult> applied;
   if (record.state == GrantState::kReserved) return applied;
+  if (request.registered_by && *request.registered_by != record.last_register_attempt) {
+    applied.result.outcome = Outcome::kSuperseded;
+    return applied;
+  }
   if (record.state == GrantState::kRevoked) {
     applied.result.outcome = Outcome::kAlreadyRevoked;
     return applied;

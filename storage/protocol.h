@@ -48,7 +48,8 @@ Applied<CommitResult> ApplyCommit(GrantRecord& record, const CommitRequest& requ
                                   absl::Time now);
 Applied<FailResult> ApplyFail(const ProtocolLimits& limits, GrantRecord& record,
                               const FailRequest& request, absl::Time now);
-Applied<RevokeResult> ApplyRevoke(GrantRecord& record, absl::Time now);
+Applied<RevokeResult> ApplyRevoke(GrantRecord& record, const RevokeRequest& request,
+                                  absl::Time now);
 // `changed` is the result.
 bool ApplyForgetTokens(GrantRecord& record, int64_t generation);
 

@@ -168,16 +168,36 @@ struct RegisterRequest {
   GrantInfo info;
   Secret refresh_token;                // empty for client credentials
   std::optional<MintedTokens> tokens;  // of the code's exchange; its refresh_token is not looked at
+  // Found before the credential was spent: the grant is replaced only while it still has it.
+  // nullopt: whichever it has.
+  std::optional<Consent> replaces;
 };
 
 struct RegisterResult {
-  enum class Outcome : uint8_t { kCreated, kReplaced, kDuplicate };
+  enum class Outcome : uint8_t {
+    kCreated,
+    kReplaced,
+    kDuplicate,   // this attempt had been stored already
+    kSuperseded,  // somebody else registered or revoked it since `replaces`; nothing was changed
+  };
   Outcome outcome = Outcome::kCreated;
-  GrantRecord record;
+  GrantRecord record;  // as it is now
+};
+
+struct RevokeRequest {
+  GrantKey key;
+  // Consent::registered_by as it was found before: a call that the network delivers late does not
+  // end the consent that came after it. nullopt: whichever the grant has.
+  std::optional<std::string> registered_by;
 };
 
 struct RevokeResult {
-  enum class Outcome : uint8_t { kRevoked, kAlreadyRevoked, kNotFound };
+  enum class Outcome : uint8_t {
+    kRevoked,
+    kAlreadyRevoked,
+    kSuperseded,  // somebody else has registered it since; nothing was changed
+    kNotFound,
+  };
   Outcome outcome = Outcome::kNotFound;
   // With the tokens, so that the caller can revoke them upstream; they stay in the record until
   // `ForgetTokens`.
@@ -243,13 +263,14 @@ class TokenStore {
   virtual absl::StatusOr<FailResult> Fail(const FailRequest& request) = 0;
 
   // Creates or replaces the grant; supersedes everything in flight (generation + 1, epoch + 1,
-  // lease and cooldown cleared; the journal of sends and a throttle are kept). A record that cannot
+  // lease and cooldown cleared; the journal of sends and a throttle are kept). Decides in this
+  // order: duplicate, created where there is no grant, superseded, replaced. A record that cannot
   // be read is replaced too, whichever attempt had registered it: see SalvageRecord in protocol.h
   // for what is kept of it.
   virtual absl::StatusOr<RegisterResult> Register(const RegisterRequest& request) = 0;
 
   // Marks the grant revoked; supersedes everything in flight. Keeps what Register keeps.
-  virtual absl::StatusOr<RevokeResult> Revoke(const GrantKey& key) = 0;
+  virtual absl::StatusOr<RevokeResult> Revoke(const RevokeRequest& request) = 0;
   // Drops the tokens of a revoked record that still has this generation; otherwise does nothing.
   virtual absl::Status ForgetTokens(const GrantKey& key, int64_t generation) = 0;
 

@@ -22,9 +22,10 @@ constexpr absl::Duration kSiblingPoll = absl::Milliseconds(100);
 constexpr int kSiblingPolls = 10;
 
 RegisterRequest MakeRequest(const Registration& registration, GrantType type,
-                            const std::string& soid) {
+                            const std::string& soid, std::optional<Consent> replaces) {
   RegisterRequest request;
   request.key = registration.key;
+  request.replaces = std::move(replaces);
   request.attempt_id = registration.request_id.empty() ? NewAttemptId() : registration.request_id;
   request.info.type = type;
   request.info.dc = registration.dc;
@@ -186,7 +187,11 @@ absl::StatusOr<Registered> GrantRegistrar::RegisterBlocking(const Registration& 
   TB_RETURN_IF_ERROR(store_->CheckWritable());
 
   if (const auto* code = std::get_if<CodeCredential>(&registration.credential)) {
-    return SpendCode(registration, *code, call);
+    std::optional<Consent> found;
+    if (!absl::IsDataLoss(existing.status())) {
+      found = existing.ok() ? existing->consent() : Consent();
+    }
+    return SpendCode(registration, *code, std::move(found), call);
   }
   if (const auto* import = std::get_if<ImportCredential>(&registration.credential)) {
     return Import(registration, *import, call);
@@ -209,6 +214,7 @@ std::optional<Registered> GrantRegistrar::AwaitSibling(const Registration& regis
 
 absl::StatusOr<Registered> GrantRegistrar::SpendCode(const Registration& registration,
                                                      const CodeCredential& credential,
+                                                     std::optional<Consent> found,
                                                      RegisterCall& call) {
   TB_ASSIGN_OR_RETURN(TokenRequest request,
                       refresher_->PrepareRequest(registration.key.oauth_client, registration.dc));
@@ -249,9 +255,10 @@ absl::StatusOr<Registered> GrantRegistrar::SpendCode(const Registration& registr
   }
   if (spent.reply.refresh_token.empty()) return RefreshTokenMissingError();
 
-  RegisterRequest stored = MakeRequest(registration, GrantType::kRefreshToken, "");
+  RegisterRequest stored =
+      MakeRequest(registration, GrantType::kRefreshToken, "", std::move(found));
   stored.refresh_token = spent.reply.refresh_token;
-  return StoreUntilDone(std::move(stored), {std::move(spent.reply), answered_at, spent.latency},
+  return StoreUntilDone(std::move(stored), {std::move(spent.reply), answered_at, spent.latency, {}},
                         call);
 }
 
@@ -271,8 +278,8 @@ absl::StatusOr<Registered> GrantRegistrar::SpendClientCredentials(
                                "the Self Client may not act for this soid");
   }
   TB_RETURN_IF_ERROR(proof.status());
-  RegisterRequest stored =
-      MakeRequest(registration, GrantType::kClientCredentials, credential.soid);
+  RegisterRequest stored = MakeRequest(registration, GrantType::kClientCredentials, credential.soid,
+                                       std::move(proof->found));
   return StoreUntilDone(std::move(stored), *std::move(proof), call);
 }
 
@@ -285,7 +292,8 @@ absl::StatusOr<Registered> GrantRegistrar::Import(const Registration& registrati
   request.refresh_token = credential.refresh_token;
   TB_ASSIGN_OR_RETURN(Proof proof, Prove(registration, request));
 
-  RegisterRequest stored = MakeRequest(registration, GrantType::kRefreshToken, "");
+  RegisterRequest stored =
+      MakeRequest(registration, GrantType::kRefreshToken, "", std::move(proof.found));
   stored.refresh_token =
       proof.reply.refresh_token.empty() ? credential.refresh_token : proof.reply.refresh_token;
   return StoreUntilDone(std::move(stored), std::move(proof), call);
@@ -308,7 +316,9 @@ absl::StatusOr<GrantRegistrar::Proof> GrantRegistrar::Prove(const Registration& 
   });
   const MonotonicTime answered_at = clock_.monotonic();
   if (spent.failure == FailureKind::kNone) {
-    return Proof{std::move(spent.reply), answered_at, spent.latency};
+    Proof proof{std::move(spent.reply), answered_at, spent.latency, {}};
+    if (!unreadable) proof.found = lease->record.consent();
+    return proof;
   }
   // Where it cannot be recorded, the lease ends by itself.
   if (!unreadable) {
@@ -388,12 +398,13 @@ absl::StatusOr<Registered> GrantRegistrar::StoreUntilDone(RegisterRequest reques
     executor_->Pause(pause);
   }
   if (events_->on_commit_pending) events_->on_commit_pending(-1);
+  const bool superseded = result.ok() && result->outcome == RegisterResult::Outcome::kSuperseded;
   if (events_->on_refresh) {
     RefreshEvent event;
     event.key = request.key;
     event.dc = request.info.dc;
     event.purpose = "register";
-    event.outcome = result.ok() ? "registered" : "store_unavailable";
+    event.outcome = superseded ? "superseded" : result.ok() ? "registered" : "store_unavailable";
     event.error = ErrorReason(result.status());
     event.version = result.ok() ? result->record.generation : 0;
     event.sent = true;
@@ -401,6 +412,19 @@ absl::StatusOr<Registered> GrantRegistrar::StoreUntilDone(RegisterRequest reques
     events_->on_refresh(event);
   }
   if (!result.ok()) return result.status();
+  if (superseded) {
+    // Whoever revoked the grant wanted nothing of it to live on. Another registration says nothing
+    // against this credential, which may even be its own.
+    if (result->record.state == GrantState::kRevoked) {
+      refresher_
+          ->RevokeUpstream(
+              request.key, request.info.dc,
+              request.refresh_token.empty() ? request.tokens->access_token : request.refresh_token,
+              result->record.generation)
+          .IgnoreError();
+    }
+    return GrantChangedError();
+  }
   return Registered{WithoutTokens(std::move(result->record)),
                     result->outcome == RegisterResult::Outcome::kReplaced};
 }

@@ -103,6 +103,7 @@ class GrantRegistrar {
     TokenReply reply;
     MonotonicTime answered_at;
     absl::Duration latency;
+    std::optional<Consent> found;  // of the grant before it was spent; nullopt: it cannot be read
   };
 
   // False: no more work is taken on. True: End is to be called when it is done.
@@ -115,7 +116,8 @@ class GrantRegistrar {
                   absl::Duration deadline, std::shared_ptr<RegisterCall>& call);
   absl::StatusOr<Registered> RegisterBlocking(const Registration& registration, RegisterCall& call);
   absl::StatusOr<Registered> SpendCode(const Registration& registration,
-                                       const CodeCredential& credential, RegisterCall& call);
+                                       const CodeCredential& credential,
+                                       std::optional<Consent> found, RegisterCall& call);
   absl::StatusOr<Registered> SpendClientCredentials(const Registration& registration,
                                                     const ClientCredentialsCredential& credential,
                                                     RegisterCall& call);
@@ -129,11 +131,14 @@ class GrantRegistrar {
   // Waits while somebody else has it. The errors of a cooldown and of the budget.
   absl::StatusOr<AcquireResult> AcquireLease(const GrantKey& key, const std::string& attempt_id,
                                              MonotonicTime& acquired_at);
+  // GRANT_CHANGED: somebody else registered or revoked the grant since it was found.
   absl::StatusOr<Registered> StoreUntilDone(RegisterRequest request, Proof proof,
                                             RegisterCall& call);
   // Another replica may be storing what the same request id has spent.
   std::optional<Registered> AwaitSibling(const Registration& registration);
 
+  // The consent that the grant has when this is called, or one that came in between.
+  absl::StatusOr<RevokeResult> RevokeWhatStands(const GrantKey& key);
   void RevokeInStore(const GrantKey& key, const std::shared_ptr<RevokeCall>& call);
 
   TokenStore* const store_;

@@ -7,6 +7,11 @@
 #include "server/issuing/grant_registrar.h"
 
 namespace tokenbroker {
+namespace {
+
+constexpr int kRevokeTries = 5;
+
+}  // namespace
 
 // A revocation under way. Answers with what was done when it gives up, or when it is dropped.
 class GrantRegistrar::RevokeCall {
@@ -51,8 +56,24 @@ void GrantRegistrar::Revoke(const GrantKey& key, absl::Duration deadline, Revoke
   }
 }
 
+absl::StatusOr<RevokeResult> GrantRegistrar::RevokeWhatStands(const GrantKey& key) {
+  // Another consent may come in between, but not again and again.
+  for (int i = 0; i < kRevokeTries; ++i) {
+    RevokeRequest request{key, {}};
+    const absl::StatusOr<GrantRecord> found = store_->Load(key);
+    if (found.ok()) {
+      request.registered_by = found->last_register_attempt;
+    } else if (!absl::IsDataLoss(found.status())) {
+      return found.status();
+    }
+    absl::StatusOr<RevokeResult> result = store_->Revoke(request);
+    if (!result.ok() || result->outcome != RevokeResult::Outcome::kSuperseded) return result;
+  }
+  return GrantChangedError();
+}
+
 void GrantRegistrar::RevokeInStore(const GrantKey& key, const std::shared_ptr<RevokeCall>& call) {
-  const absl::StatusOr<RevokeResult> result = store_->Revoke(key);
+  const absl::StatusOr<RevokeResult> result = RevokeWhatStands(key);
   if (!result.ok() || result->outcome == RevokeResult::Outcome::kNotFound) {
     call->Answer(result.ok() ? OrgNotFoundError() : result.status());
     End();

@@ -327,17 +327,20 @@ absl::StatusOr<RegisterResult> RedisTokenStore::Register(const RegisterRequest& 
   // Only the decoder here knows all that can be wrong with a record. If the answer to mending it is
   // lost, it is mended once more: one generation further, with the same tokens.
   if (absl::IsDataLoss(result.status())) result = RunRegister(request, /*mend=*/true);
-  if (result.ok()) Tell({request.key, result->record.generation, result->record.state});
+  if (result.ok() && result->outcome != RegisterResult::Outcome::kSuperseded) {
+    Tell({request.key, result->record.generation, result->record.state});
+  }
   return result;
 }
 
 absl::StatusOr<RegisterResult> RedisTokenStore::RunRegister(const RegisterRequest& request,
                                                             bool mend) {
   using Outcome = RegisterResult::Outcome;
-  static constexpr std::array<std::pair<std::string_view, Outcome>, 3> kOutcomes = {{
+  static constexpr std::array<std::pair<std::string_view, Outcome>, 4> kOutcomes = {{
       {"CREATED", Outcome::kCreated},
       {"REPLACED", Outcome::kReplaced},
       {"DUPLICATE", Outcome::kDuplicate},
+      {"SUPERSEDED", Outcome::kSuperseded},
   }};
   const MintedTokens none;
   const MintedTokens& tokens = request.tokens ? *request.tokens : none;
@@ -357,24 +360,33 @@ absl::StatusOr<RegisterResult> RedisTokenStore::RunRegister(const RegisterReques
   arguments.AddOwned(redis::EncodeList(tokens.scopes));
   arguments.Add(tokens.api_domain);
   arguments.Add(mend ? "MEND" : "");
-  TB_ASSIGN_OR_RETURN(const Reply reply,
-                      parts_->client.RunScript(
-                          ScriptId::kRegister, redis::RecordKey(options_.key_prefix, request.key),
-                          arguments, {.acknowledged = {"CREATED", "REPLACED", "DUPLICATE"}}));
+  const Consent replaces = request.replaces.value_or(Consent());
+  arguments.Add(int64_t{request.replaces.has_value()});
+  arguments.Add(replaces.registered_by);
+  arguments.Add(int64_t{replaces.revoked});
+  TB_ASSIGN_OR_RETURN(
+      const Reply reply,
+      parts_->client.RunScript(
+          ScriptId::kRegister, redis::RecordKey(options_.key_prefix, request.key), arguments,
+          {.acknowledged = {"CREATED", "REPLACED", "DUPLICATE", "SUPERSEDED"}}));
   RegisterResult result;
   TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
   TB_RETURN_IF_ERROR(ReadRecord(request.key, reply.view(), result.record));
   return result;
 }
 
-absl::StatusOr<RevokeResult> RedisTokenStore::Revoke(const GrantKey& key) {
+absl::StatusOr<RevokeResult> RedisTokenStore::Revoke(const RevokeRequest& request) {
   using Outcome = RevokeResult::Outcome;
-  static constexpr std::array<std::pair<std::string_view, Outcome>, 3> kOutcomes = {{
+  static constexpr std::array<std::pair<std::string_view, Outcome>, 4> kOutcomes = {{
       {"REVOKED", Outcome::kRevoked},
       {"ALREADY_REVOKED", Outcome::kAlreadyRevoked},
+      {"SUPERSEDED", Outcome::kSuperseded},
       {"NOT_FOUND", Outcome::kNotFound},
   }};
-  const ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, key);
+  const GrantKey& key = request.key;
+  ScriptArguments arguments = CommonArguments(ClockOffset(), channel_, key);
+  arguments.Add(int64_t{request.registered_by.has_value()});
+  arguments.AddOwned(request.registered_by.value_or(""));
   TB_ASSIGN_OR_RETURN(
       const Reply reply,
       parts_->client.RunScript(ScriptId::kRevoke, redis::RecordKey(options_.key_prefix, key),
@@ -382,7 +394,7 @@ absl::StatusOr<RevokeResult> RedisTokenStore::Revoke(const GrantKey& key) {
   RevokeResult result;
   TB_ASSIGN_OR_RETURN(result.outcome, ParseOutcome(reply.view(), kOutcomes));
   TB_RETURN_IF_ERROR(ReadRecord(key, reply.view(), result.record));
-  if (result.outcome != Outcome::kNotFound) {
+  if (result.outcome == Outcome::kRevoked || result.outcome == Outcome::kAlreadyRevoked) {
     Tell({key, result.record.generation, result.record.state});
   }
   return result;

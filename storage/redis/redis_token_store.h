@@ -138,7 +138,7 @@ class RedisTokenStore : public TokenStore {
   absl::StatusOr<CommitResult> Commit(const CommitRequest& request) override;
   absl::StatusOr<FailResult> Fail(const FailRequest& request) override;
   absl::StatusOr<RegisterResult> Register(const RegisterRequest& request) override;
-  absl::StatusOr<RevokeResult> Revoke(const GrantKey& key) override;
+  absl::StatusOr<RevokeResult> Revoke(const RevokeRequest& request) override;
   absl::Status ForgetTokens(const GrantKey& key, int64_t generation) override;
   absl::StatusOr<GrantPage> ListPage(std::string_view prefix, std::string_view after,
                                      int limit) override;

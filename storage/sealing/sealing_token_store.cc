@@ -117,8 +117,8 @@ absl::StatusOr<RegisterResult> SealingTokenStore::Register(const RegisterRequest
   return result;
 }
 
-absl::StatusOr<RevokeResult> SealingTokenStore::Revoke(const GrantKey& key) {
-  TB_ASSIGN_OR_RETURN(RevokeResult result, store_->Revoke(key));
+absl::StatusOr<RevokeResult> SealingTokenStore::Revoke(const RevokeRequest& request) {
+  TB_ASSIGN_OR_RETURN(RevokeResult result, store_->Revoke(request));
   OpenTokens(result.record).IgnoreError();
   return result;
 }

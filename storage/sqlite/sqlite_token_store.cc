@@ -171,14 +171,14 @@ absl::StatusOr<RegisterResult> SqliteTokenStore::Register(const RegisterRequest&
   return result;
 }
 
-absl::StatusOr<RevokeResult> SqliteTokenStore::Revoke(const GrantKey& key) {
+absl::StatusOr<RevokeResult> SqliteTokenStore::Revoke(const RevokeRequest& request) {
   std::optional<GrantRecord> record;
-  TB_ASSIGN_OR_RETURN(
-      RevokeResult result,
-      Change<RevokeResult>(key, record, [&](std::optional<GrantRecord>& stored, absl::Time now) {
-        if (!stored) return Missing<RevokeResult>({});
-        return ApplyRevoke(*stored, now);
-      }));
+  TB_ASSIGN_OR_RETURN(RevokeResult result,
+                      Change<RevokeResult>(request.key, record,
+                                           [&](std::optional<GrantRecord>& stored, absl::Time now) {
+                                             if (!stored) return Missing<RevokeResult>({});
+                                             return ApplyRevoke(*stored, request, now);
+                                           }));
   if (record) result.record = *std::move(record);
   return result;
 }

@@ -96,7 +96,7 @@ class Model {
   }
 
   void Revoke() {
-    const RevokeResult result = Repeat([&] { return store_.Revoke(key_); });
+    const RevokeResult result = Repeat([&] { return store_.Revoke({key_}); });
     EXPECT_TRUE(result.outcome == RevokeResult::Outcome::kRevoked ||
                 result.outcome == RevokeResult::Outcome::kAlreadyRevoked);
     ++generation_;

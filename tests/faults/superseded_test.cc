@@ -106,6 +106,39 @@ TEST(Superseded, RevokedDuringARefresh) {
   EXPECT_EQ(world.Refreshes(), 1);
 }
 
+// Promise: G3, a revocation that was acknowledged stands. Fault: the replica that has spent a code
+// cannot reach Redis, tells its caller so and goes on trying; meanwhile the grant is revoked by
+// another one. Asserted: still revoked when Redis is back, 0 tokens handed out; 2 revocations at
+// Zoho, the second one of what the code brought.
+TEST(Superseded, RevokedWhileARegistrationCannotBeStored) {
+  World world(RedisWorld(PatientAboutReplies()));
+  LossyProxy network_of_a(world.redis().port());
+  Broker& a = world.StartBroker(RedisAt(network_of_a.port()));
+  Broker& b = world.StartBroker();
+  world.RegisterImported(b, "acme", "us");
+  const v1::RegisterGrantRequest request =
+      world.CodeRegistration("acme", "us", world.ConsentCode("us", "org-us-1"));
+
+  HoldReplies(world);
+  auto of_a = std::async(std::launch::async, [&] { return a.RegisterGrant(request); });
+  ASSERT_TRUE(WaitUntil([&] { return world.zoho().hung() == 1; }));
+  network_of_a.SetDown(true);
+  EXPECT_EQ(world.zoho().ReleaseHung(), 1);
+  EXPECT_EQ(Explain(of_a.get().status).reason, "STORE_UNAVAILABLE");
+  ASSERT_EQ(Metric(a, "tokenbroker_commits_pending"), 1);
+  Revoke(b, "acme");
+  const int64_t generation = Number(world.redis(), "acme", "g");
+  ASSERT_EQ(Revocations(world), 1);
+  network_of_a.SetDown(false);
+
+  EXPECT_TRUE(WaitUntil([&] { return Metric(a, "tokenbroker_commits_pending") == 0; }));
+  EXPECT_TRUE(WaitUntil([&] { return Revocations(world) == 2; }));
+  for (Broker* broker : {&a, &b}) {
+    EXPECT_EQ(Explain(broker->GetAccessToken("acme").status).reason, "CONSENT_REQUIRED");
+  }
+  EXPECT_EQ(Number(world.redis(), "acme", "g"), generation);
+}
+
 class RevokedUnheard : public ::testing::Test {
  protected:
   static World::Options Options() {

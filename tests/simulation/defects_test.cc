@@ -27,14 +27,13 @@ TEST_P(Defects, IsFound) {
 
 INSTANTIATE_TEST_SUITE_P(
     Each, Defects,
-    ::testing::Values(Case{Defect::kEpochFencedCommit, {"G4"}},
-                      Case{Defect::kUncheckedAck, {"G2", "G3", "G4"}},
-                      Case{Defect::kReusedConnection, {"G7"}},
-                      Case{Defect::kLeaseUnchecked, {"G2"}}, Case{Defect::kSecondPost, {"G6"}},
-                      Case{Defect::kCommitGivenUp, {"G4"}}, Case{Defect::kCommitUnchecked, {"G3"}},
-                      Case{Defect::kFailUnchecked, {"G5"}}, Case{Defect::kNoQuarantine, {"G2"}},
-                      Case{Defect::kVerdictUnchecked, {"G3", "G4"}},
-                      Case{Defect::kSendNotCounted, {"G6"}}),
+    ::testing::Values(
+        Case{Defect::kEpochFencedCommit, {"G4"}}, Case{Defect::kUncheckedAck, {"G2", "G3", "G4"}},
+        Case{Defect::kReusedConnection, {"G7"}}, Case{Defect::kLeaseUnchecked, {"G2"}},
+        Case{Defect::kSecondPost, {"G6"}}, Case{Defect::kCommitGivenUp, {"G4"}},
+        Case{Defect::kCommitUnchecked, {"G3"}}, Case{Defect::kFailUnchecked, {"G5"}},
+        Case{Defect::kNoQuarantine, {"G2"}}, Case{Defect::kVerdictUnchecked, {"G3", "G4"}},
+        Case{Defect::kSendNotCounted, {"G6"}}, Case{Defect::kConsentUnchecked, {"G3"}}),
     [](const auto& info) { return std::string(DefectName(info.param.defect)); });
 
 }  // namespace

@@ -37,7 +37,8 @@ int Judge::AddRefreshToken(int consent) {
 }
 
 int Judge::AddAccessToken(int consent) {
-  access_tokens_.push_back({.consent = consent, .expires_at = now() + profile_->token_lifetime});
+  access_tokens_.push_back(
+      {.consent = consent, .minted_at = now(), .expires_at = now() + profile_->token_lifetime});
   return static_cast<int>(access_tokens_.size()) - 1;
 }
 
@@ -133,9 +134,9 @@ void Judge::CheckOneRequestUnderWay(const Send& send) {
     // sent before, even where it is with the same refresh token.
     const Nanos first = std::min(mark(other.mark).at, mark(send.mark).at);
     const Nanos last = std::max(mark(other.mark).at, mark(send.mark).at);
-    const std::vector<Nanos>& replaced = replaced_at_[static_cast<size_t>(line.grant)];
+    const std::vector<Replaced>& replaced = replaced_[static_cast<size_t>(line.grant)];
     if (std::any_of(replaced.begin(), replaced.end(),
-                    [&](Nanos at) { return first <= at && at <= last; })) {
+                    [&](const Replaced& one) { return first <= one.at && one.at <= last; })) {
       continue;
     }
     Break("G2", absl::StrCat("consent ", send.consent, ": a request leaves while request ", number,
@@ -265,8 +266,32 @@ void Judge::CheckDeadIsDead(int process, const GrantRecord& before) {
                            " as dead, which Zoho honours"));
 }
 
+Nanos Judge::ConsentStored(int grant, const GrantRecord& record) const {
+  for (const Replaced& one : replaced_[static_cast<size_t>(grant)]) {
+    if (one.consent == record.consent()) return one.at;
+  }
+  return 0;
+}
+
+void Judge::OnRegistered(int grant, const GrantRecord& before, const GrantRecord& after,
+                         const RegisterRequest& request) {
+  const int token = request.tokens ? NumberOf(request.tokens->access_token) : -1;
+  if (token >= 0 && ConsentStored(grant, before) > access_token(token).minted_at) {
+    Break("G3", absl::StrCat("grant ", grant, ": what came of token ", token,
+                             " is stored over a later registration or revocation"));
+  }
+  OnReplaced(grant, before, after);
+}
+
+void Judge::OnRevoked(int grant, const GrantRecord& before, const GrantRecord& after, Nanos begun) {
+  if (ConsentStored(grant, before) > begun) {
+    Break("G3", absl::StrCat("grant ", grant, ": a revocation ends a consent that came later"));
+  }
+  OnReplaced(grant, before, after);
+}
+
 void Judge::OnReplaced(int grant, const GrantRecord& before, const GrantRecord& after) {
-  replaced_at_[static_cast<size_t>(grant)].push_back(now());
+  replaced_[static_cast<size_t>(grant)].push_back({after.consent(), now()});
   if (after.generation <= before.generation) {
     Break("G3", absl::StrCat("grant ", grant, ": generation ", after.generation, " after ",
                              before.generation));

@@ -33,6 +33,7 @@ struct RefreshToken {
 
 struct AccessToken {
   int consent = 0;
+  Nanos minted_at = 0;
   Nanos expires_at = 0;
   bool with_refresh_token = false;  // it came with a new one
   bool settled = false;             // stored, or somebody may let go of it
@@ -106,7 +107,10 @@ class Judge {
                       const CommitRequest& request);
   void OnFailStored(int process, int grant, const GrantRecord& before, const GrantRecord& after,
                     const FailRequest& request, bool on_primary);
-  void OnReplaced(int grant, const GrantRecord& before, const GrantRecord& after);
+  void OnRegistered(int grant, const GrantRecord& before, const GrantRecord& after,
+                    const RegisterRequest& request);
+  // `begun`: when the store was asked to.
+  void OnRevoked(int grant, const GrantRecord& before, const GrantRecord& after, Nanos begun);
   // A process was told that this is stored.
   void OnTold(int process, int grant, std::string_view promise, int64_t generation,
               std::string_view attempt_id);
@@ -132,7 +136,7 @@ class Judge {
   void SetGrants(int grants) {
     told_.resize(static_cast<size_t>(grants));
     counted_.resize(static_cast<size_t>(grants));
-    replaced_at_.resize(static_cast<size_t>(grants));
+    replaced_.resize(static_cast<size_t>(grants));
     throttled_.assign(static_cast<size_t>(grants), -1);
   }
 
@@ -148,6 +152,10 @@ class Judge {
   // "G3. The store never goes back".
   void CheckResultIsCurrent(int process, const GrantRecord& before, const GrantRecord& after,
                             const CommitRequest& request);
+  void OnReplaced(int grant, const GrantRecord& before, const GrantRecord& after);
+  // When the grant got the consent that it has; the earliest time, should a failover have made it
+  // necessary to store it again.
+  Nanos ConsentStored(int grant, const GrantRecord& record) const;
   // "G5. A late failure kills nothing".
   void CheckDeadIsDead(int process, const GrantRecord& before);
   // "G6. Zoho's limits": counted before it is sent; the limit; nothing while throttled.
@@ -169,9 +177,14 @@ class Judge {
   std::vector<Mark> marks_;
   std::vector<Send> sends_;
   std::vector<std::vector<Told>> told_;
-  std::vector<std::vector<int>> counted_;        // by grant: its sends
-  std::vector<std::vector<Nanos>> replaced_at_;  // by grant: when it was registered or revoked
-  std::vector<Nanos> throttled_;                 // by grant: since when; -1: it is not
+  std::vector<std::vector<int>> counted_;  // by grant: its sends
+  // By grant: when it was registered or revoked, and what its consent was then.
+  struct Replaced {
+    tokenbroker::Consent consent;
+    Nanos at = 0;
+  };
+  std::vector<std::vector<Replaced>> replaced_;
+  std::vector<Nanos> throttled_;  // by grant: since when; -1: it is not
   int64_t excused_ = 0;
   std::string broken_;
   std::string how_;

@@ -16,6 +16,7 @@ std::string_view DefectName(Defect defect) {
       "no_quarantine",
       "verdict_unchecked",
       "send_not_counted",
+      "consent_unchecked",
   };
   return kNames[static_cast<size_t>(defect)];
 }

@@ -25,8 +25,9 @@ enum class Defect : uint8_t {
   kNoQuarantine,       // a new primary lets refresh at once
   kVerdictUnchecked,   // replicas are not waited for before SUPERSEDED is believed
   kSendNotCounted,     // mark_sent leaves no note of the send
+  kConsentUnchecked,   // registrations and revocations do not look whose consent they end
 };
-inline constexpr int kDefects = 12;
+inline constexpr int kDefects = 13;
 std::string_view DefectName(Defect defect);
 
 // What was done to a schedule.

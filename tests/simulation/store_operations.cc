@@ -336,16 +336,20 @@ absl::StatusOr<RegisterResult> SimulatedStore::Register(const RegisterRequest& r
 
   Call call;
   call.operation = kRegister;
-  call.acknowledged = Bit(Outcome::kCreated) | Bit(Outcome::kReplaced) | Bit(Outcome::kDuplicate);
+  call.acknowledged = Bit(Outcome::kCreated) | Bit(Outcome::kReplaced) | Bit(Outcome::kDuplicate) |
+                      Bit(Outcome::kSuperseded);
   call.script = [this, grant, request](Server& server, Nanos) {
     Reply reply = Begin(kRegister, server, grant);
     const std::shared_ptr<const GrantRecord> before = reply.record;
     std::optional<GrantRecord> record;
     if (before != nullptr) record = *before;
-    const Applied<RegisterResult> applied = ApplyRegister(record, request, reply.server_time);
+    RegisterRequest registration = request;
+    if (context_->defect == Defect::kConsentUnchecked) registration.replaces = std::nullopt;
+    const Applied<RegisterResult> applied = ApplyRegister(record, registration, reply.server_time);
     reply.outcome = static_cast<int>(applied.result.outcome);
     if (applied.changed) {
-      context_->judge.OnReplaced(grant, before == nullptr ? GrantRecord() : *before, *record);
+      context_->judge.OnRegistered(grant, before == nullptr ? GrantRecord() : *before, *record,
+                                   request);
       Store(server, grant, reply, *std::move(record), applied.publish);
     }
     return reply;
@@ -354,31 +358,35 @@ absl::StatusOr<RegisterResult> SimulatedStore::Register(const RegisterRequest& r
   RegisterResult result;
   result.outcome = static_cast<Outcome>(answered.reply.outcome);
   result.record = RecordOf(answered.reply, request.key);
+  const bool superseded = result.outcome == Outcome::kSuperseded;
   Told(answered, grant, "G3", result.record.generation,
-       result.outcome == Outcome::kDuplicate ? "" : request.attempt_id);
+       superseded || result.outcome == Outcome::kDuplicate ? "" : request.attempt_id);
   if (request.tokens) {
     context_->judge.OnSettled(seams_->process, request.tokens->access_token,
-                              Judge::Verdict::kStored, 0, &result.record);
+                              superseded ? Judge::Verdict::kSuperseded : Judge::Verdict::kStored, 0,
+                              &result.record);
   }
   return result;
 }
 
-absl::StatusOr<RevokeResult> SimulatedStore::Revoke(const GrantKey& key) {
+absl::StatusOr<RevokeResult> SimulatedStore::Revoke(const RevokeRequest& request) {
   using Outcome = RevokeResult::Outcome;
-  const int grant = context_->GrantOf(key);
+  const int grant = context_->GrantOf(request.key);
   Call call;
   call.operation = kRevoke;
   call.acknowledged = Bit(Outcome::kRevoked) | Bit(Outcome::kAlreadyRevoked);
-  call.script = [this, grant](Server& server, Nanos) {
+  call.script = [this, grant, request, begun = now()](Server& server, Nanos) {
     Reply reply = Begin(kRevoke, server, grant);
     reply.outcome = static_cast<int>(Outcome::kNotFound);
     if (!IsGrant(reply.record)) return reply;
     const std::shared_ptr<const GrantRecord> before = reply.record;
     GrantRecord record = *before;
-    const Applied<RevokeResult> applied = ApplyRevoke(record, reply.server_time);
+    RevokeRequest revocation = request;
+    if (context_->defect == Defect::kConsentUnchecked) revocation.registered_by = std::nullopt;
+    const Applied<RevokeResult> applied = ApplyRevoke(record, revocation, reply.server_time);
     reply.outcome = static_cast<int>(applied.result.outcome);
     if (applied.changed) {
-      context_->judge.OnReplaced(grant, *before, record);
+      context_->judge.OnRevoked(grant, *before, record, begun);
       Store(server, grant, reply, std::move(record), applied.publish);
     }
     return reply;
@@ -387,7 +395,8 @@ absl::StatusOr<RevokeResult> SimulatedStore::Revoke(const GrantKey& key) {
   RevokeResult result;
   result.outcome = static_cast<Outcome>(answered.reply.outcome);
   if (result.outcome == Outcome::kNotFound) return result;
-  result.record = RecordOf(answered.reply, key);
+  result.record = RecordOf(answered.reply, request.key);
+  if (result.outcome == Outcome::kSuperseded) return result;
   Told(answered, grant, "G3", result.record.generation, "");
   return result;
 }

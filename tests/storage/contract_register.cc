@@ -96,6 +96,61 @@ TEST_P(TokenStoreContract, LateRepetitionOfARegistrationRevivesNothing) {
   EXPECT_EQ(Load(Key()).state, GrantState::kRevoked);
 }
 
+// Whoever registered or revoked the grant since this registration began has the last word.
+TEST_P(TokenStoreContract, RegisterReplacesTheConsentThatItFoundOnly) {
+  RegisterRequest first = Registration(Key());
+  first.replaces = Consent();
+  EXPECT_EQ(Register(first).outcome, Outcome::kCreated);
+
+  RegisterRequest late = Registration(Key(), "register-late");
+  late.refresh_token = Secret("refresh-late");
+  late.replaces = Consent();
+  RegisterResult result = Register(late);
+  EXPECT_EQ(result.outcome, Outcome::kSuperseded);
+  EXPECT_EQ(result.record.last_register_attempt, "register-1");
+  EXPECT_EQ(result.record.generation, 1);
+
+  late.replaces = Load(Key()).consent();
+  Revoke(Key());
+  result = Register(late);
+  EXPECT_EQ(result.outcome, Outcome::kSuperseded);
+  EXPECT_EQ(result.record.state, GrantState::kRevoked);
+  EXPECT_EQ(Load(Key()).state, GrantState::kRevoked);
+  EXPECT_TRUE(Load(Key()).refresh_token == Secret("refresh-1"));
+
+  late.replaces = Load(Key()).consent();
+  EXPECT_EQ(Register(late).outcome, Outcome::kReplaced);
+  EXPECT_TRUE(Load(Key()).refresh_token == Secret("refresh-late"));
+  // Its repetition is one, whatever it had found.
+  EXPECT_EQ(Register(late).outcome, Outcome::kDuplicate);
+}
+
+TEST_P(TokenStoreContract, RefreshesDoNotChangeTheConsent) {
+  Register(Registration(Key()));
+  const Consent found = Load(Key()).consent();
+  AcquireAndSend(Key(), "a");
+  Commit(Key(), "a", 1);
+  FailOnce(Key(), "b", FailureKind::kNeedsConsent, 2);
+  RegisterRequest second = Registration(Key(), "register-2");
+  second.replaces = found;
+  EXPECT_EQ(Register(second).outcome, Outcome::kReplaced);
+  const RevokeResult revoked = Revoke(Key(), "register-2");
+  EXPECT_EQ(revoked.outcome, RevokeResult::Outcome::kRevoked);
+}
+
+TEST_P(TokenStoreContract, RevokeEndsTheConsentThatItFoundOnly) {
+  Register(Registration(Key()));
+  Register(Registration(Key(), "register-2"));
+  RevokeResult result = Revoke(Key(), "register-1");
+  EXPECT_EQ(result.outcome, RevokeResult::Outcome::kSuperseded);
+  EXPECT_EQ(Load(Key()).state, GrantState::kActive);
+  EXPECT_EQ(Load(Key()).generation, 2);
+  result = Revoke(Key(), "register-2");
+  EXPECT_EQ(result.outcome, RevokeResult::Outcome::kRevoked);
+  EXPECT_EQ(Revoke(Key(), "register-2").outcome, RevokeResult::Outcome::kAlreadyRevoked);
+  EXPECT_EQ(Revoke(Key(), "register-1").outcome, RevokeResult::Outcome::kSuperseded);
+}
+
 TEST_P(TokenStoreContract, RegisterReplacesTheGrant) {
   RegisterRequest first = Registration(Key());
   first.info.soid = "Service.1";
@@ -247,7 +302,7 @@ TEST_P(TokenStoreContract, ReplicasSeeEachOthersChanges) {
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->generation, 1);
   EXPECT_TRUE(loaded->refresh_token == Secret("refresh-1"));
-  ASSERT_TRUE(other().Revoke(Key()).ok());
+  ASSERT_TRUE(other().Revoke({Key()}).ok());
   EXPECT_EQ(Load(Key()).state, GrantState::kRevoked);
 }
 

@@ -120,8 +120,9 @@ FailResult TokenStoreContract::Fail(const GrantKey& key, std::string_view attemp
       "Fail");
 }
 
-RevokeResult TokenStoreContract::Revoke(const GrantKey& key) {
-  return Value(store().Revoke(key), "Revoke");
+RevokeResult TokenStoreContract::Revoke(const GrantKey& key,
+                                        std::optional<std::string> registered_by) {
+  return Value(store().Revoke({key, std::move(registered_by)}), "Revoke");
 }
 
 int64_t TokenStoreContract::AcquireAndSend(const GrantKey& key, std::string_view attempt,

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -82,7 +83,7 @@ class TokenStoreContract : public ::testing::TestWithParam<StoreBackend> {
                       const MintedTokens& tokens = Tokens());
   FailResult Fail(const GrantKey& key, std::string_view attempt, int64_t epoch, int64_t generation,
                   FailureKind kind = FailureKind::kTransient);
-  RevokeResult Revoke(const GrantKey& key);
+  RevokeResult Revoke(const GrantKey& key, std::optional<std::string> registered_by = std::nullopt);
 
   // Counts `sends` codes, and fails the test unless the budget has room for them.
   void CountSends(const GrantKey& key, int sends);

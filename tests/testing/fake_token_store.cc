@@ -234,7 +234,8 @@ absl::StatusOr<RegisterResult> FakeTokenStore::Register(const RegisterRequest& r
   return result;
 }
 
-absl::StatusOr<RevokeResult> FakeTokenStore::Revoke(const GrantKey& key) {
+absl::StatusOr<RevokeResult> FakeTokenStore::Revoke(const RevokeRequest& request) {
+  const GrantKey& key = request.key;
   TB_RETURN_IF_ERROR(Begin(Op::kRevoke, key));
   RevokeResult result;
   bool publish = false;
@@ -242,7 +243,7 @@ absl::StatusOr<RevokeResult> FakeTokenStore::Revoke(const GrantKey& key) {
     MutexLock lock(shared_->mutex);
     if (const auto found = shared_->records.find(EncodeGrantKey(key));
         found != shared_->records.end()) {
-      Applied<RevokeResult> applied = ApplyRevoke(found->second, Now());
+      Applied<RevokeResult> applied = ApplyRevoke(found->second, request, Now());
       result = std::move(applied.result);
       result.record = found->second;
       publish = applied.publish;

@@ -1,7 +1,9 @@
 -- Creates or replaces the grant. ARGV: attempt, grant type, DC, scopes, soid, display name, labels,
 -- keep warm, refresh token, whether there is an access token, access token, its life, its scopes
--- and API domain ('': none), 'MEND' or ''.
+-- and API domain ('': none), 'MEND' or '', whether the consent that is replaced matters, who had
+-- registered it, whether it was revoked.
 local attempt, has_tokens, lifetime = ARGV[4], ARGV[13] == '1', ARGV[15]
+local conditional, registered_by, revoked = ARGV[19] == '1', ARGV[20], ARGV[21] == '1'
 
 -- What was read cannot be used, and only part of it may be missing: it is not an answer, but what
 -- is sound of it is kept, as by SalvageRecord in storage/salvage.cc.
@@ -9,7 +11,7 @@ local sound_sends, sound_throttle = {}, 0
 if mend then
   local function sane(field)
     local value = record[field] or ''
-    if not string.find(value, '^%d+$') or tonumber(value) >= now then return nil end
+    if not string.find(value, '^%d+$') or tonumber(value) >= now then return nil end -- guard: register-sane
     return value
   end
   for _, sent in ipairs(journal()) do
@@ -31,6 +33,11 @@ end
 if record.ra == attempt then save({}) return answer('DUPLICATE') end -- guard: register-duplicate
 local outcome = exists and 'REPLACED' or 'CREATED'
 if int('st') == RESERVED then outcome, exists = 'CREATED', false end -- guard: register-reserved
+-- Whoever registered or revoked it since has the last word. A damaged record does not know.
+conditional = conditional and exists
+local known = (record.ra or '') ~= ''
+if conditional and known and record.ra ~= registered_by then save({}) return answer('SUPERSEDED') end -- guard: register-superseded
+if conditional and (int('st') == REVOKED) ~= revoked then save({}) return answer('SUPERSEDED') end -- guard: register-revoked
 -- Before anything is written, so that no grant ever expires.
 if int('st') == RESERVED then redis.call('PERSIST', key) end -- guard: register-persists
 

@@ -46,7 +46,7 @@ TEST(Changes, ARevocationElsewhereIsHeard) {
 TEST(Changes, ARevocationWhileTheRecordIsReadIsNotOverlooked) {
   World world;
   world.Add({.lifetime = absl::Hours(1)});
-  world.store().After(Op::kLoad, [&] { (void)world.store().Revoke(Grant().key); });
+  world.store().After(Op::kLoad, [&] { (void)world.store().Revoke({Grant().key}); });
   EXPECT_EQ(Brief(world.Get()), "CONSENT_REQUIRED");
   EXPECT_EQ(world.replica()
                 .issuer()
@@ -80,7 +80,7 @@ TEST(Changes, ATokenForARevokedGrantIsRevokedUpstreamAndNotGivenOut) {
   world.distance().SetLatency(absl::Milliseconds(200));
   world.zoho().SetRotates(true);
   world.Add({});
-  world.distance().WhenSent([&] { (void)world.store().Revoke(Grant().key); });
+  world.distance().WhenSent([&] { (void)world.store().Revoke({Grant().key}); });
   EXPECT_EQ(Brief(world.Get()), "CONSENT_REQUIRED");
   ASSERT_EQ(world.zoho().revoked().size(), 1u);
   EXPECT_EQ(world.zoho().revoked()[0], "rt-1");
@@ -130,7 +130,7 @@ TEST(Changes, WhatIsReadBeforeARevocationIsNotGivenOutAfterIt) {
   world.distance().SetLatency(absl::Seconds(5));
   (void)world.Start({.org_id = "bolt"});
   world.executor().RunUntilIdle();
-  world.store().After(Op::kLoad, [&] { (void)world.store().Revoke(Grant().key); });
+  world.store().After(Op::kLoad, [&] { (void)world.store().Revoke({Grant().key}); });
   const auto call = world.Start({.rejected_version = 1});
   world.executor().RunUntilIdle();
   ASSERT_EQ(Brief(call), "waiting");
@@ -390,7 +390,7 @@ TEST(Changes, ARevocationWhileTheNewTokenIsKeptIsNotOverlooked) {
   World world;
   world.Add({});
   world.distance().WhenSent(
-      [&] { world.executor().WithinRunAfter([&] { (void)world.store().Revoke(Grant().key); }); });
+      [&] { world.executor().WithinRunAfter([&] { (void)world.store().Revoke({Grant().key}); }); });
   EXPECT_EQ(Brief(world.Get()), "CONSENT_REQUIRED");
   EXPECT_EQ(world.zoho().sends(), 1);
 }
@@ -406,7 +406,7 @@ TEST(Changes, TheResolverForgetsAGrantThatIsFoundDead) {
   EXPECT_EQ(world.Get(any)->token->key.oauth_client, "web");
   // Revoked, and nobody hears of it: the first one to look finds out, for all others too.
   world.store().HoldEvents();
-  ASSERT_TRUE(world.store().Revoke(Grant().key).ok());
+  ASSERT_TRUE(world.store().Revoke({Grant().key}).ok());
   any.rejected_version = 1;
   EXPECT_EQ(Brief(world.Get(any)), "CONSENT_REQUIRED");
   any.rejected_version = 0;

@@ -71,9 +71,9 @@ TEST_F(GrantResolverTest, UnknownOrgs) { EXPECT_EQ(Resolve({}), "ORG_NOT_FOUND")
 TEST_F(GrantResolverTest, DeadGrantsOnlyWhereNoLivingOneServes) {
   Add("narrow", {"A.b.READ"});
   Add("wide", {"A.b.READ", "A.c.READ"});
-  ASSERT_TRUE(store_.Revoke({"acme", Environment::kProduction, "narrow"}).ok());
+  ASSERT_TRUE(store_.Revoke({{"acme", Environment::kProduction, "narrow"}}).ok());
   EXPECT_EQ(Resolve({"A.b.READ"}), "wide");
-  ASSERT_TRUE(store_.Revoke({"acme", Environment::kProduction, "wide"}).ok());
+  ASSERT_TRUE(store_.Revoke({{"acme", Environment::kProduction, "wide"}}).ok());
   EXPECT_EQ(Resolve({"A.b.READ"}), "narrow");
 }
 

@@ -260,8 +260,8 @@ TEST_F(TokenServiceTest, OffersTheAuthorizationUrlOfItsOwnEnvironment) {
   sandbox.info.scopes = {"A.b.READ"};
   sandbox.refresh_token = Secret("refresh of the sandbox");
   ASSERT_TRUE(store_->Register(sandbox).ok());
-  ASSERT_TRUE(store_->Revoke(sandbox.key).ok());
-  ASSERT_TRUE(store_->Revoke({"acme", Environment::kProduction, "web"}).ok());
+  ASSERT_TRUE(store_->Revoke({sandbox.key}).ok());
+  ASSERT_TRUE(store_->Revoke({{"acme", Environment::kProduction, "web"}}).ok());
   const auto info = DetailOf<google::rpc::ErrorInfo>(GetToken(TokenOf("acme")));
   ASSERT_TRUE(info.has_value());
   EXPECT_EQ(info->reason(), "CONSENT_REQUIRED");

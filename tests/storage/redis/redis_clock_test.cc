@@ -177,7 +177,7 @@ TEST_F(RedisClockTest, TheRestGoesOn) {
   EXPECT_EQ(store->Commit({GrantOf("org-1"), "old", 1, TokensOf("access-2")})->outcome,
             CommitResult::Outcome::kCommitted);
   EXPECT_TRUE(store->Register(RegistrationOf(GrantOf("org-3"))).ok());
-  EXPECT_EQ(store->Revoke(GrantOf("org-2"))->outcome, RevokeResult::Outcome::kRevoked);
+  EXPECT_EQ(store->Revoke({GrantOf("org-2")})->outcome, RevokeResult::Outcome::kRevoked);
   EXPECT_EQ(store->CheckWritable(), absl::OkStatus());
 }
 

@@ -249,7 +249,7 @@ TEST(RedisFaultsTest, AclUserWithTheDocumentedRights) {
   EXPECT_TRUE(store->Commit({Key(), "a", 1, Tokens("access-2")}).ok());
   EXPECT_TRUE(store->Load(Key()).ok());
   EXPECT_TRUE(store->ListPage("", "", 10).ok());
-  EXPECT_TRUE(store->Revoke(Key()).ok());
+  EXPECT_TRUE(store->Revoke({Key()}).ok());
   EXPECT_EQ(store->ForgetTokens(Key(), 3), absl::OkStatus());
   EXPECT_TRUE(Eventually([&] { return events >= 4; })) << events;
   store->SetChangeListener(nullptr);
@@ -375,7 +375,7 @@ TEST(RedisFaultsTest, UnacknowledgedWritesAreReportedUntilAReplicaHasThem) {
   // What only this primary knows is no reason to let go of a token: the next one may need it.
   const auto superseded = [&] { return store->Commit({Key(), "b", 1, Tokens("access-3")}); };
   EXPECT_EQ(ErrorReason(superseded().status()), "STORE_NOT_ACKNOWLEDGED");
-  EXPECT_EQ(ErrorReason(store->Revoke(Key("org-2")).status()), "STORE_NOT_ACKNOWLEDGED");
+  EXPECT_EQ(ErrorReason(store->Revoke({Key("org-2")}).status()), "STORE_NOT_ACKNOWLEDGED");
   const auto revoked = [&] { return store->Commit({Key("org-2"), "c", 1, Tokens("access-3")}); };
   EXPECT_EQ(ErrorReason(revoked().status()), "STORE_NOT_ACKNOWLEDGED");
 

@@ -99,7 +99,7 @@ TEST_F(RedisQuarantineTest, RestartedServerRefreshesNothingAndDoesTheRest) {
   EXPECT_EQ(store->Commit({GrantOf("org-2"), "old", 1, TokensOf("access-2")})->outcome,
             CommitResult::Outcome::kCommitted);
   EXPECT_TRUE(store->Register(RegistrationOf(GrantOf("org-4"))).ok());
-  EXPECT_EQ(store->Revoke(GrantOf("org-3"))->outcome, RevokeResult::Outcome::kRevoked);
+  EXPECT_EQ(store->Revoke({GrantOf("org-3")})->outcome, RevokeResult::Outcome::kRevoked);
   EXPECT_EQ(Acquire(*store, "b", "org-3").outcome, AcquireResult::Outcome::kRevoked);
   // Nor does anybody wait who would be told something else.
   store->WaitForChange(GrantOf("org-2"), 1, absl::Hours(1));
@@ -110,7 +110,7 @@ TEST_F(RedisQuarantineTest, RestartedServerRefreshesNothingAndDoesTheRest) {
 TEST_F(RedisQuarantineTest, RegistrationsWaitAndCodesDoNot) {
   const std::unique_ptr<RedisTokenStore> store = Open(kLong);
   ASSERT_TRUE(store->Register(RegistrationOf(GrantOf("org-1"))).ok());
-  ASSERT_TRUE(store->Revoke(GrantOf("org-1")).ok());
+  ASSERT_TRUE(store->Revoke({GrantOf("org-1")}).ok());
   server_->Kill();
   ASSERT_EQ(server_->Restart(), absl::OkStatus());
   for (const char* org : {"org-1", "nobody"}) {

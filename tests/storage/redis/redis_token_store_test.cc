@@ -210,7 +210,7 @@ TEST_F(RedisTokenStoreTest, DamagedRecordIsUnreadableAndLeftAsItIs) {
         store_->MarkSent({Key(), "a", 1}).status(),
         store_->Commit({Key(), "a", 1, Tokens("access-2")}).status(),
         store_->Fail({Key(), "a", 1, 1, FailureKind::kTransient, ""}).status(),
-        store_->Revoke(Key()).status(),
+        store_->Revoke({Key()}).status(),
         store_->ForgetTokens(Key(), 1)};
     for (const absl::Status& status : statuses) {
       EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;

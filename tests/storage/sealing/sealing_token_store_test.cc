@@ -181,7 +181,7 @@ TEST_F(SealingTokenStoreTest, LeaseOfAnUnreadableRecordIsReleased) {
 TEST_F(SealingTokenStoreTest, UnreadableRecordCanBeRevokedAndReplaced) {
   ASSERT_TRUE(Sealing(Ring("lost", 'l'))->Register(Registration()).ok());
   const std::unique_ptr<TokenStore> store = Sealing(Ring());
-  const absl::StatusOr<RevokeResult> revoked = store->Revoke(kKey);
+  const absl::StatusOr<RevokeResult> revoked = store->Revoke({kKey});
   ASSERT_TRUE(revoked.ok()) << revoked.status();
   EXPECT_EQ(revoked->outcome, RevokeResult::Outcome::kRevoked);
   EXPECT_TRUE(revoked->record.refresh_token.empty());

@@ -144,7 +144,7 @@ TEST_F(SqliteFileTest, ForgottenTokensAreNotInTheFileAnyMore) {
     RegisterRequest registration = Registration();
     registration.refresh_token = Secret("canary-refresh-token");
     ASSERT_TRUE(store->Register(registration).ok());
-    ASSERT_TRUE(store->Revoke(kKey).ok());
+    ASSERT_TRUE(store->Revoke({kKey}).ok());
     ASSERT_TRUE(store->ForgetTokens(kKey, 2).ok());
   }
   std::ifstream file(path(), std::ios::binary);
@@ -255,13 +255,13 @@ TEST_F(SqliteFileTest, BusyFileIsUnavailableForWritersOnlyAndRecovers) {
     const std::unique_ptr<Connection> other = Connect();
     absl::StatusOr<Transaction> transaction = Transaction::Begin(*other);
     ASSERT_TRUE(transaction.ok());
-    ExpectUnavailable(store->Revoke(kKey).status(), "locked");
+    ExpectUnavailable(store->Revoke({kKey}).status(), "locked");
     ExpectUnavailable(store->CheckWritable(), "locked");
     EXPECT_TRUE(store->Load(kKey).ok());
     EXPECT_TRUE(store->ListPage("", "", 10).ok());
   }
   EXPECT_TRUE(store->CheckWritable().ok());
-  EXPECT_TRUE(store->Revoke(kKey).ok());
+  EXPECT_TRUE(store->Revoke({kKey}).ok());
 }
 
 TEST_F(SqliteFileTest, DamagedRowIsUnreadableAndOthersAreNot) {
@@ -287,7 +287,7 @@ TEST_F(SqliteFileTest, DamagedRowIsUnreadableAndOthersAreNot) {
     EXPECT_EQ(page->records[0].key, healthy.key) << damage;
     if (std::string(damage).find("key") != std::string::npos) continue;  // it is not found any more
     EXPECT_EQ(ErrorReason(store->Load(kKey).status()), "RECORD_UNREADABLE") << damage;
-    EXPECT_EQ(ErrorReason(store->Revoke(kKey).status()), "RECORD_UNREADABLE") << damage;
+    EXPECT_EQ(ErrorReason(store->Revoke({kKey}).status()), "RECORD_UNREADABLE") << damage;
   }
   EXPECT_TRUE(store->Load(healthy.key).ok());
 }
@@ -346,7 +346,7 @@ TEST_F(SqliteFileTest, FullDiskIsUnavailableAndRecovers) {
     EXPECT_EQ(record->generation, 1);
   }
   EXPECT_EQ(store->CheckWritable(), absl::OkStatus());
-  EXPECT_TRUE(store->Revoke(kKey).ok());
+  EXPECT_TRUE(store->Revoke({kKey}).ok());
   EXPECT_EQ(store->CheckIntegrity(), absl::OkStatus());
 }
 
