@@ -170,6 +170,18 @@ accepted() {
 
 config_schema check || fail "values.schema.json does not have the config's proto in it"
 
+# Every object of the values is closed, but for those whose inside the chart's README leaves to
+# Kubernetes. (What `config` adds to the proto's schema refines objects that are closed there.)
+open_objects=$(jq -r 'def walk_from(path):
+    (if .type == "object" and (has("additionalProperties") | not) then path else empty end),
+    (.properties // {} | to_entries[] | .key as $key | .value | walk_from(path + [$key])),
+    (.items // empty | walk_from(path + ["[]"])),
+    (.patternProperties // {} | .[] | walk_from(path + ["*"])),
+    (if .type == "array" and (has("items") | not) then path else empty end);
+  del(.properties.config) | [walk_from([]) | join(".")] | sort | join(" ")' "$schema")
+[[ $open_objects == "affinity.nodeAffinity affinity.podAffinity affinity.podAntiAffinity extraVolumes.[] global" ]] ||
+  fail "values.schema.json has other open objects than those known here: $open_objects"
+
 for values in "$chart"/ci/*-values.yaml; do
   name=$(basename "$values" -values.yaml)
   test_scenario "$name"
@@ -203,6 +215,27 @@ check "the callback's port" "$work/redis-two-clients.json" '
 refused "an unknown value" "unknown_value" --set unknown_value=1
 refused "an unknown value inside" "memry" --set-json 'persistence={"memry":"1Gi"}'
 refused "a value of the wrong type" "replicaCount" --set-string replicaCount=one
+refused "a misspelt limit" "'limts' not allowed" --set resources.limts.memory=1Gi
+refused "a misspelt resource" "'memry' not allowed" --set resources.limits.memry=1Gi
+refused "a quantity with a wrong unit" "resources/limits/memory" --set resources.limits.memory=1GB
+refused "a misspelt user of the pod" "'runAsUsr' not allowed" --set podSecurityContext.runAsUsr=1000
+refused "a misspelt user of the container" "'runAsUsr' not allowed" --set securityContext.runAsUsr=1000
+refused "a misspelt list of capabilities" "'dropp' not allowed" --set-json 'securityContext.capabilities={"dropp":["ALL"]}'
+refused "a misspelt seccomp profile" "seccompProfile/type" \
+  --set podSecurityContext.seccompProfile.type=RuntimeDefalt
+refused "an environment variable's misspelt value" "'valu' not allowed" --set-json 'extraEnv=[{"name":"A","valu":"b"}]'
+refused "an environment variable without a name" "missing property 'name'" --set-json 'extraEnv=[{"value":"b"}]'
+refused "an environment variable's misspelt source" "'secretRef' not allowed" \
+  --set-json 'extraEnv=[{"name":"A","valueFrom":{"secretRef":{"name":"s","key":"k"}}}]'
+refused "a misspelt mount" "'mountpath' not allowed" \
+  --set-json 'extraVolumeMounts=[{"name":"x","mountPath":"/x","mountpath":"/y"}]'
+refused "a volume without a name" "missing property 'name'" --set-json 'extraVolumes=[{"emptyDir":{}}]'
+refused "a volume of two kinds" "maxProperties" \
+  --set-json 'extraVolumes=[{"name":"x","emptyDir":{},"secret":{"secretName":"s"}}]'
+refused "a misspelt toleration" "'efect' not allowed" --set-json 'tolerations=[{"key":"a","efect":"NoSchedule"}]'
+refused "a misspelt affinity" "'nodeAfinity' not allowed" --set-json 'affinity={"nodeAfinity":{}}'
+refused "a misspelt spread" "'topologykey' not allowed" --set-json 'topologySpreadConstraints=[{"maxSkew":1,
+  "topologyKey":"zone","whenUnsatisfiable":"ScheduleAnyway","topologykey":"zone"}]'
 refused "a mistyped key of the config" "refresh_ahed" --set config.issuing.refresh_ahed=600s
 refused "a duration without a unit" "refresh_ahead" --set-string config.issuing.refresh_ahead=600
 refused "an unknown client type" "type" --set config.oauth_clients[0].type=DESKTOP
@@ -240,6 +273,21 @@ accepted "a file of an extra volume" \
   --set-json 'extraVolumes=[{"name":"extra","secret":{"secretName":"ca"}}]' \
   --set-json 'extraVolumeMounts=[{"name":"extra","mountPath":"/etc/extra"}]' \
   'any(container.volumeMounts[]; .mountPath == "/etc/extra")'
+accepted "what Kubernetes knows of resources, variables and security contexts" --set-json 'resources={
+    "limits":{"cpu":2,"ephemeral-storage":"1.5Gi","example.com/part":1,"memory":null},"claims":[{"name":"c"}]}' \
+  --set-json 'extraEnv=[{"name":"NODE","valueFrom":{"fieldRef":{"fieldPath":"spec.nodeName"}}},
+    {"name":"CPUS","valueFrom":{"resourceFieldRef":{"resource":"limits.cpu","divisor":"1m"}}}]' \
+  --set-json 'podSecurityContext={"fsGroup":null,"sysctls":[{"name":"net.core.somaxconn","value":"1024"}]}' \
+  --set-json 'securityContext={"capabilities":null,"seccompProfile":{"type":"Localhost","localhostProfile":"p"}}' \
+  '(container.resources.limits | .cpu == 2 and has("memory") == false) and (container.env | length) == 2
+   and (pod.securityContext | .runAsUser == 65532 and has("fsGroup") == false)
+   and (container.securityContext | has("capabilities") == false)'
+accepted "what Kubernetes knows of where pods go" \
+  --set-json 'tolerations=[{"key":"a","operator":"Exists","effect":"NoExecute","tolerationSeconds":60}]' \
+  --set-json 'affinity={"podAntiAffinity":{"preferredDuringSchedulingIgnoredDuringExecution":[]}}' \
+  --set-json 'topologySpreadConstraints=[{"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"DoNotSchedule",
+    "labelSelector":{"matchExpressions":[{"key":"app","operator":"In","values":["a"]}]}}]' \
+  '(pod.tolerations + pod.topologySpreadConstraints | length) == 2 and (pod.affinity | has("podAntiAffinity"))'
 
 # A change of the config changes the pods; a change elsewhere does not.
 checksum() { render sqlite "$@" | yaml --json | jq -r '.[] | select(.kind == "Deployment")
