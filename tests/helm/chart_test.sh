@@ -250,6 +250,8 @@ refused "a Redis in two places" "redis" --set-json 'config.store={"sqlite":null,
 refused "several pods on SQLite" "the SQLite store is one file for one pod" --set replicaCount=2
 refused "a database beside the volume" "is not on the volume" --set config.store.sqlite.path=/tmp/grants.db
 refused "gRPC on loopback" "config.grpc.listen is 127.0.0.1:8443" --set config.grpc.listen=127.0.0.1:8443
+refused "the callback on loopback" "config.ops.callback_listen is localhost:8080" \
+  --set config.ops.callback_listen=localhost:8080
 refused "a random port" "listen" --set config.ops.listen=0.0.0.0:0
 refused "plain text without saying so" "config.grpc.tls is not set" --set insecure=false
 refused "a secret file that nothing mounts" \

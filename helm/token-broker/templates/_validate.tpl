@@ -12,8 +12,9 @@
 {{- $problems = append $problems (printf "config.store.sqlite.path is %s, which is not on the volume at dataDir (%s)" $store.sqlite.path .Values.dataDir) -}}
 {{- end -}}
 {{- end -}}
-{{- range $key, $address := dict "config.grpc.listen" $config.grpc.listen "config.ops.listen" $config.ops.listen -}}
-{{- if regexMatch "^(127\\.|localhost|\\[::1\\])" $address -}}
+{{- $listeners := dict "config.grpc.listen" $config.grpc.listen "config.ops.listen" $config.ops.listen "config.ops.callback_listen" $config.ops.callback_listen -}}
+{{- range $key, $address := $listeners -}}
+{{- if regexMatch "^(127\\.|localhost|\\[::1\\])" (default "" $address) -}}
 {{- $problems = append $problems (printf "%s is %s, which nothing outside the pod can reach: use 0.0.0.0" $key $address) -}}
 {{- end -}}
 {{- end -}}
