@@ -2,25 +2,32 @@
 # read-only root, one writable folder; asks for its health and for a token.
 # shellcheck shell=bash
 
+IMAGE_CHECK_PIDS=()
+IMAGE_CHECK_WORK=
+
+# image_check_end: ends and removes whatever a check has left; whoever calls image_check does so in
+# its EXIT trap.
+image_check_end() {
+  local pid
+  for pid in "${IMAGE_CHECK_PIDS[@]}"; do
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
+  IMAGE_CHECK_PIDS=()
+  if [[ -n $IMAGE_CHECK_WORK ]]; then rm -rf "$IMAGE_CHECK_WORK"; fi
+  IMAGE_CHECK_WORK=
+}
+
 # image_check TREE USER SIMULATOR: TREE is the image's file system, USER is UID:GID.
 image_check() {
   local tree=$1 user=$2 simulator=$3 work secrets client_secret
   work=$(mktemp -d)
+  IMAGE_CHECK_WORK=$work
   secrets=$tree/etc/token-broker/secrets
   client_secret=$(openssl rand -hex 21)
-  IMAGE_CHECK_PIDS=()
 
-  image_check_end() {
-    local pid
-    for pid in "${IMAGE_CHECK_PIDS[@]}"; do
-      kill "$pid" 2>/dev/null || true
-      wait "$pid" 2>/dev/null || true
-    done
-    rm -rf "$work"
-  }
   image_check_fail() {
     tail -n 20 "$work"/*.log >&2 || true
-    image_check_end
     die "in the image: $1"
   }
   image_check_wait() { # WHAT COMMAND...
