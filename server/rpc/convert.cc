@@ -145,7 +145,8 @@ class GrantFiller {
     return time != absl::InfinitePast() && time != absl::InfiniteFuture();
   }
   absl::Time ToWall(absl::Time store_time) const {
-    return view_.wall_now + (store_time - record_.store_now);
+    const absl::Duration offset = view_.wall_now - record_.store_now;
+    return store_time + absl::Floor(offset + absl::Milliseconds(500), absl::Seconds(1));
   }
 
   const GrantRecord& record_;

@@ -27,8 +27,9 @@ struct GrantView {
   absl::Duration refresh_ahead;  // remaining life at which a token in use is refreshed
 };
 
-// Times in the record are on the store's clock: they are shown as far from `wall_now` as they are
-// from the record's `store_now`. No token of the record is looked at.
+// Times in the record are on the store's clock: they are shown moved by what `wall_now` is ahead of
+// the record's `store_now`, in whole seconds. How long the read took is no part of that, so a grant
+// that did not change looks the same every time. No token of the record is looked at.
 void FillGrant(const GrantRecord& record, const GrantView& view, v1::Grant& out);
 
 // The only place where an access token leaves the broker.

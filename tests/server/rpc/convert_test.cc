@@ -76,6 +76,20 @@ TEST(FillGrant, ShowsTimesOnTheCallersClock) {
   EXPECT_EQ(TimeOf(grant.update_time()), kWallNow - absl::Seconds(1800));
 }
 
+// Between the store's answer and ours lies another time at every read.
+TEST(FillGrant, ShowsAnUnchangedGrantAsBefore) {
+  GrantRecord record = SomeRecord();
+  record.last_failure = FailureKind::kTransient;
+  record.last_failure_time = kStoreNow - absl::Milliseconds(4'250);
+  const v1::Grant before = Filled(record);
+  for (const int milliseconds : {-400, -1, 3, 400}) {
+    record.store_now = kStoreNow + absl::Milliseconds(milliseconds);
+    const v1::Grant grant = Filled(record);
+    EXPECT_EQ(grant.DebugString(), before.DebugString()) << milliseconds;
+    EXPECT_EQ(TimeOf(grant.last_failure().fail_time()), kWallNow - absl::Milliseconds(4'250));
+  }
+}
+
 TEST(FillGrant, LeavesOutTimesThatAreNotKnown) {
   GrantRecord record = SomeRecord();
   record.access_expiry = absl::InfinitePast();
