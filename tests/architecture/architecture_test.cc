@@ -215,11 +215,58 @@ TEST(Architecture, FilesStayShort) {
   }
 }
 
-TEST(Architecture, EveryFolderIntroducesItself) {
+std::vector<std::string> LinesOf(const fs::path& path) {
+  std::ifstream in(path);
+  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  return absl::StrSplit(text, '\n');
+}
+
+// Every folder with files of ours in it, relative to the tree. Hidden folders belong to tools.
+std::set<std::string> Folders() {
   const fs::path root = TB_SOURCE_DIR;
   std::set<std::string> folders;
-  for (const SourceFile& file : Tree()) folders.insert(fs::path(file.path).parent_path().string());
+  for (auto it = fs::recursive_directory_iterator(root); it != fs::recursive_directory_iterator();
+       ++it) {
+    const std::string name = it->path().filename().string();
+    if (it->is_directory() && (name[0] == '.' || name == "build" || name == "node_modules")) {
+      it.disable_recursion_pending();
+    } else if (it->is_regular_file() && it->path().parent_path() != root) {
+      folders.insert(fs::relative(it->path().parent_path(), root).string());
+    }
+  }
+  return folders;
+}
+
+TEST(Architecture, EveryFolderIntroducesItself) {
+  const fs::path root = TB_SOURCE_DIR;
+  // Folders that the README of one above them introduces by name.
+  const std::map<std::string, std::string> introduced = {
+      {"config/examples", "config"},
+      {"helm/token-broker/ci", "helm/token-broker"},
+      {"helm/token-broker/templates", "helm/token-broker"},  // helm renders whatever lies there
+      {"helm/token-broker/templates/tests", "helm/token-broker"},
+      {"protos/google/rpc", "protos"},
+      {"protos/grpc/health/v1", "protos"},
+      {"protos/tokenbroker/config/v1", "protos"},
+      {"protos/tokenbroker/v1", "protos"},
+      {"storage/redis/scripts", "storage/redis"},
+      {"tests/clients/zoho/token_reply_corpus", "tests/clients/zoho"},
+  };
+  const std::set<std::string> folders = Folders();
+  for (const char* folder : {"scripts", "config", "cmake", "server/issuing", "tests/e2e"}) {
+    EXPECT_EQ(folders.count(folder), 1u) << folder;
+  }
   for (const std::string& folder : folders) {
+    if (const auto it = introduced.find(folder); it != introduced.end()) {
+      const std::string inner = folder.substr(it->second.size() + 1);
+      const std::vector<std::string> readme = LinesOf(root / it->second / "README.md");
+      EXPECT_TRUE(std::any_of(readme.begin(), readme.end(),
+                              [&](const std::string& line) {
+                                return absl::StrContains(line, absl::StrCat("`", inner));
+                              }))
+          << it->second << "/README.md does not name " << inner;
+      continue;
+    }
     if (absl::StartsWith(folder, "tests/") && !fs::exists(root / folder / "README.md")) {
       // Folders that only mirror another one are introduced by it.
       const std::string mirrored = folder.substr(std::string("tests/").size());
@@ -228,6 +275,24 @@ TEST(Architecture, EveryFolderIntroducesItself) {
     }
     EXPECT_TRUE(fs::exists(root / folder / "README.md")) << folder << " has no README.md";
   }
+}
+
+// What it is; what it may use; what it must never; what else matters. More may follow below.
+TEST(Architecture, ReadmesOpenWithFourSentences) {
+  const fs::path root = TB_SOURCE_DIR;
+  int seen = 0;
+  for (const std::string& folder : Folders()) {
+    if (!fs::exists(root / folder / "README.md")) continue;
+    ++seen;
+    const std::vector<std::string> lines = LinesOf(root / folder / "README.md");
+    EXPECT_EQ(lines[0], absl::StrCat("# ", folder));
+    size_t line = 1;
+    while (line < lines.size() && lines[line].empty()) ++line;
+    int sentences = 0;
+    for (; line < lines.size() && !lines[line].empty(); ++line) ++sentences;
+    EXPECT_EQ(sentences, 4) << folder << "/README.md";
+  }
+  EXPECT_GT(seen, 30);
 }
 
 }  // namespace
