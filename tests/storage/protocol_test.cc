@@ -180,9 +180,9 @@ TEST(ProtocolTest, OnlyRealChangesAreStoredAndOnlyTheirsArePublished) {
   const auto committed = ApplyCommit(record, {kKey, "a", 1, {.access_token = Secret("x")}}, kStart);
   EXPECT_TRUE(committed.changed && committed.publish);
   EXPECT_FALSE(ApplyCommit(record, {kKey, "a", 1, {}}, kStart).changed);
-  const auto revoked = ApplyRevoke(record, kStart);
+  const auto revoked = ApplyRevoke(record, {kKey}, kStart);
   EXPECT_TRUE(revoked.changed && revoked.publish);
-  const auto revoked_again = ApplyRevoke(record, kStart);
+  const auto revoked_again = ApplyRevoke(record, {kKey}, kStart);
   EXPECT_FALSE(revoked_again.changed || revoked_again.publish);
   EXPECT_TRUE(ApplyForgetTokens(record, 3));
   EXPECT_FALSE(ApplyForgetTokens(record, 3));
@@ -392,7 +392,7 @@ class RandomHistory {
 
   void Revoke() {
     if (Below(20) != 0) return;
-    if (ApplyRevoke(record_, now_).changed) Superseded();
+    if (ApplyRevoke(record_, {kKey}, now_).changed) Superseded();
   }
 
   void Superseded() {

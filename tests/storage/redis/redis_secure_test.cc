@@ -165,7 +165,7 @@ std::string Exercise(RedisTokenStore& store) {
   }
   expect(store.Load(Key()).status());
   expect(store.ListPage("", "", 10).status());
-  expect(store.Revoke(Key()).status());
+  expect(store.Revoke({Key()}).status());
   // Its key holds something else.
   RegisterRequest over = Registration();
   over.key.org_id = "org-2";
