@@ -258,8 +258,10 @@ absl::Status StoreNotAcknowledgedError() {
               {.reason = "STORE_NOT_ACKNOWLEDGED", .retry_after = absl::Seconds(1)});
 }
 
-absl::Status ShuttingDownError() {
-  return Make(absl::StatusCode::kUnavailable, "this replica is shutting down",
+absl::Status ShuttingDownError(std::string_view more) {
+  std::string message = "this replica is shutting down";
+  if (!more.empty()) message.append("; ").append(more);
+  return Make(absl::StatusCode::kUnavailable, message,
               {.reason = "SHUTTING_DOWN", .retry_after = absl::Milliseconds(100)});
 }
 

@@ -112,8 +112,9 @@ absl::Status ZohoUnavailableError(std::string_view dc, std::string_view last_err
 absl::Status StoreUnavailableError(std::string_view what);
 // UNAVAILABLE, STORE_NOT_ACKNOWLEDGED: too few replicas acknowledged a write; nothing was sent.
 absl::Status StoreNotAcknowledgedError();
-// UNAVAILABLE, SHUTTING_DOWN: this replica drains; another one will answer.
-absl::Status ShuttingDownError();
+// UNAVAILABLE, SHUTTING_DOWN: this replica drains; another one will answer. `more`: what else the
+// caller has to know.
+absl::Status ShuttingDownError(std::string_view more = "");
 // INTERNAL, INTERNAL: a defect of the broker. `what` is for the log; the edge does not send it.
 absl::Status InternalError(std::string_view what);
 // DATA_LOSS, RECORD_UNREADABLE: a stored record cannot be decoded or unsealed (wrong keyring?).

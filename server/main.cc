@@ -43,6 +43,8 @@ namespace {
 // How often the store is looked at: while it is well, and while it is not.
 constexpr absl::Duration kStoreCheck = absl::Seconds(5);
 constexpr absl::Duration kStoreCheckWhileDown = absl::Milliseconds(500);
+// For the answers of all who still wait, before the listener cancels calls.
+constexpr absl::Duration kAnsweringWaiters = absl::Seconds(1);
 
 // --- What operators see ---
 
@@ -359,7 +361,13 @@ int Serve(const Settings& settings, const sigset_t& signals) {
     log.Event(LogLevel::kInfo, "draining", {{"signal", signal}});
   }
   // Streams that callers hold open may not eat the time that storing a result needs.
-  (*server)->Shutdown(std::max(left() - settings.protocol.commit_budget, left() / 2));
+  const absl::Duration grace = std::max(left() - settings.protocol.commit_budget, left() / 2);
+  // What gRPC cancels then is told nothing of use: whoever still waits is answered before.
+  executor.RunAfter(grace - std::min(kAnsweringWaiters, grace / 4), [&issuer, &registrar] {
+    issuer.StopWaiting();
+    registrar.StopWaiting();
+  });
+  (*server)->Shutdown(grace);
   const bool issued = issuer.Drain(left());
   const bool registered = registrar.Drain(left());
   if (callback_listener != nullptr) callback_listener->Stop();

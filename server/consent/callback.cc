@@ -40,6 +40,12 @@ CallbackPage FailedPage(const absl::Status& status) {
           "Your consent is being stored, but it takes longer than usual. Please reload this "
           "page in a moment to see how it ended.");
     case absl::StatusCode::kUnavailable:
+      if (reason == "SHUTTING_DOWN") {
+        return Page(503, "Not known yet",
+                    "This service is being restarted. Please reload this page in a moment to see "
+                    "whether your consent was stored.");
+      }
+      [[fallthrough]];
     case absl::StatusCode::kResourceExhausted:
       return Page(503, "Not connected yet",
                   absl::StrCat("Your consent could not be stored at the moment. Please open the "

@@ -60,6 +60,11 @@ FailureKind FailureOf(const AcquireResult& lease, const TokenRequest& request, F
              : kind;
 }
 
+absl::Status UnsettledError() {
+  return ShuttingDownError(
+      "the registration may still be stored: repeat it with its request_id, or see ListOrgs");
+}
+
 bool WasRegisteredBy(const GrantRecord& record, const Registration& registration) {
   return !registration.request_id.empty() &&
          record.last_register_attempt == registration.request_id;
@@ -118,16 +123,12 @@ absl::Status GrantRegistrar::Refusal() const {
   return executor_->stopping() ? ShuttingDownError() : OverloadedError(absl::Seconds(1));
 }
 
-bool GrantRegistrar::JoinOrMake(const Registration& registration, RegisterCallback callback,
+bool GrantRegistrar::JoinOrMake(const std::string& id, RegisterCallback callback,
                                 absl::Duration deadline, std::shared_ptr<RegisterCall>& call) {
   bool made = false;
   {
     MutexLock lock(mutex_);
-    std::weak_ptr<RegisterCall> none;
-    std::weak_ptr<RegisterCall>& known =
-        registration.request_id.empty()
-            ? none
-            : calls_[absl::StrCat(EncodeGrantKey(registration.key), registration.request_id)];
+    std::weak_ptr<RegisterCall>& known = calls_[id];
     call = known.lock();
     if (call == nullptr) {
       made = true;
@@ -147,17 +148,19 @@ void GrantRegistrar::Register(Registration registration, absl::Duration deadline
     callback(ShuttingDownError());
     return;
   }
+  const std::string id =
+      absl::StrCat(EncodeGrantKey(registration.key),
+                   registration.request_id.empty() ? NewAttemptId() : registration.request_id);
   std::shared_ptr<RegisterCall> call;
-  if (!JoinOrMake(registration, std::move(callback), deadline, call)) {
+  const bool made = JoinOrMake(id, std::move(callback), deadline, call);
+  // StopWaiting may have looked just before.
+  if (draining_) call->AnswerAll(UnsettledError());
+  if (!made) {
     End();
     return;
   }
-  const std::string id =
-      registration.request_id.empty()
-          ? ""
-          : absl::StrCat(EncodeGrantKey(registration.key), registration.request_id);
   const auto finish = [this, call, id](const absl::StatusOr<Registered>& result) {
-    if (!id.empty()) {
+    {
       MutexLock lock(mutex_);
       calls_.erase(id);
     }
@@ -427,6 +430,19 @@ absl::StatusOr<Registered> GrantRegistrar::StoreUntilDone(RegisterRequest reques
   }
   return Registered{WithoutTokens(std::move(result->record)),
                     result->outcome == RegisterResult::Outcome::kReplaced};
+}
+
+void GrantRegistrar::StopWaiting() {
+  draining_ = true;
+  std::vector<std::shared_ptr<RegisterCall>> calls;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [id, call] : calls_) calls.push_back(call.lock());
+  }
+  for (const auto& call : calls) {
+    if (call != nullptr) call->AnswerAll(UnsettledError());
+  }
+  StopWaitingForRevocations();
 }
 
 bool GrantRegistrar::Drain(absl::Duration timeout) {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -92,6 +93,9 @@ class GrantRegistrar {
   // UNAVAILABLE STORE_UNAVAILABLE.
   void Revoke(const GrantKey& key, absl::Duration deadline, RevokeCallback callback);
 
+  // From now on nobody waits: callers get SHUTTING_DOWN, or are told what was done of a revocation.
+  // The work under way goes on; new work is refused. Does not block.
+  void StopWaiting();
   // Refuses new work (SHUTTING_DOWN) and waits until that under way has ended, at most `timeout`.
   bool Drain(absl::Duration timeout);
 
@@ -111,9 +115,9 @@ class GrantRegistrar {
   void End() { --running_; }
   absl::Status Refusal() const;
 
-  // Adds the caller to the registration under way with this request id, or makes one: then true.
-  bool JoinOrMake(const Registration& registration, RegisterCallback callback,
-                  absl::Duration deadline, std::shared_ptr<RegisterCall>& call);
+  // Adds the caller to the registration under way with this id, or makes one: then true.
+  bool JoinOrMake(const std::string& id, RegisterCallback callback, absl::Duration deadline,
+                  std::shared_ptr<RegisterCall>& call);
   absl::StatusOr<Registered> RegisterBlocking(const Registration& registration, RegisterCall& call);
   absl::StatusOr<Registered> SpendCode(const Registration& registration,
                                        const CodeCredential& credential,
@@ -139,6 +143,7 @@ class GrantRegistrar {
 
   // The consent that the grant has when this is called, or one that came in between.
   absl::StatusOr<RevokeResult> RevokeWhatStands(const GrantKey& key);
+  void StopWaitingForRevocations();
   void RevokeInStore(const GrantKey& key, const std::shared_ptr<RevokeCall>& call);
 
   TokenStore* const store_;
@@ -149,8 +154,9 @@ class GrantRegistrar {
   std::atomic<bool> draining_{false};
   std::atomic<int> running_{0};
   Mutex mutex_;
-  // By key and request id.
+  // By key and request id, made up where the caller gave none.
   std::map<std::string, std::weak_ptr<RegisterCall>> calls_ ABSL_GUARDED_BY(mutex_);
+  std::list<std::weak_ptr<RevokeCall>> revocations_ ABSL_GUARDED_BY(mutex_);
   // By key: in place of records that cannot be read, each with a journal that is not empty and
   // nothing else, by the monotonic clock.
   std::map<std::string, GrantRecord> unreadable_ ABSL_GUARDED_BY(mutex_);

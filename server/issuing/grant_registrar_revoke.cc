@@ -49,6 +49,13 @@ void GrantRegistrar::Revoke(const GrantKey& key, absl::Duration deadline, Revoke
     call->Answer(ShuttingDownError());
     return;
   }
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(revocations_, [](const auto& revocation) { return revocation.expired(); });
+    revocations_.push_back(call);
+  }
+  // StopWaiting may have looked just before.
+  if (draining_) call->GiveUp(ShuttingDownError());
   executor_->RunAfter(deadline, [call] { call->GiveUp(DeadlineExceededError()); });
   if (!executor_->Run("store", [this, key, call] { RevokeInStore(key, call); })) {
     call->Answer(Refusal());
@@ -70,6 +77,17 @@ absl::StatusOr<RevokeResult> GrantRegistrar::RevokeWhatStands(const GrantKey& ke
     if (!result.ok() || result->outcome != RevokeResult::Outcome::kSuperseded) return result;
   }
   return GrantChangedError();
+}
+
+void GrantRegistrar::StopWaitingForRevocations() {
+  std::vector<std::shared_ptr<RevokeCall>> calls;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& revocation : revocations_) calls.push_back(revocation.lock());
+  }
+  for (const auto& call : calls) {
+    if (call != nullptr) call->GiveUp(ShuttingDownError());
+  }
 }
 
 void GrantRegistrar::RevokeInStore(const GrantKey& key, const std::shared_ptr<RevokeCall>& call) {

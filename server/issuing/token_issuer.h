@@ -69,9 +69,12 @@ class TokenIssuer {
   // Refreshes the grant in the background if its token is near its end; nobody waits.
   void RefreshInBackground(const GrantKey& key);
 
+  // From now on nobody waits: whoever does gets the old token while it lives, else SHUTTING_DOWN,
+  // and so does, at once, whoever would. The flights under way go on, the cache goes on answering.
+  // Does not block.
+  void StopWaiting();
   // Refuses new flights (SHUTTING_DOWN) and waits until those under way have ended, at most
-  // `timeout`; then whoever still waits gets SHUTTING_DOWN, or the old token while it lives. The
-  // cache goes on answering. False: some were still under way.
+  // `timeout`; then as StopWaiting. The cache goes on answering. False: some were still under way.
   bool Drain(absl::Duration timeout);
 
   size_t cached() const { return cache_.size(); }

@@ -78,15 +78,22 @@ void TokenIssuer::SweepKeepWarm(const std::string& after) {
       pause, [this, next] { executor_->Run(kSweepLane, [this, next] { SweepKeepWarm(next); }); });
 }
 
+void TokenIssuer::StopWaiting() {
+  draining_ = true;
+  flights_.Close();
+  // Who is between two flights is refused by the second one.
+  for (const auto& [key, waiter] : flights_.TakeAll()) {
+    AnswerStale(key, waiter, ShuttingDownError());
+  }
+}
+
 bool TokenIssuer::Drain(absl::Duration timeout) {
   draining_ = true;
   flights_.Close();
   const MonotonicTime until = clock_.monotonic() + timeout;
   while (flights_.size() > 0) {
     if (clock_.monotonic() >= until || executor_->stopping()) {
-      for (const auto& [key, waiter] : flights_.TakeAll()) {
-        AnswerStale(key, waiter, ShuttingDownError());
-      }
+      StopWaiting();
       return false;
     }
     executor_->Pause(kDrainPoll);

@@ -2,8 +2,11 @@
 #include <signal.h>
 
 #include <chrono>
+#include <cstdint>
 #include <fstream>
+#include <map>
 #include <set>
+#include <string>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -59,6 +62,63 @@ TEST(Lifecycle, SigtermFinishesARefreshThatWasSent) {
   EXPECT_EQ(stored.token.source(), v1::TOKEN_SOURCE_STORE);
   EXPECT_EQ(stored.token.access_token(), answer.token.access_token());
   EXPECT_EQ(world.Refreshes(), 1);
+}
+
+TEST(Lifecycle, SigtermTellsWhoeverWaitsTooLong) {
+  World::Options options;
+  options.behaviour_of["us"].access_token_life = absl::Seconds(100);
+  options.behaviour_of["eu"].access_token_life = absl::Seconds(1);
+  World world(options);
+  Broker& broker = world.StartBroker({"--set", "grpc.drain_timeout=6s"});
+  world.RegisterImported(broker, "living", "us");
+  world.RegisterImported(broker, "bare", "eu");
+  const auto seeded = world.zoho().SeedGrants("cn", World::kWebClientId, 1);
+  ASSERT_TRUE(seeded.ok()) << seeded.status();
+  const std::string imported = seeded->front().refresh_token;
+  for (const char* dc : {"us", "eu"}) {
+    ASSERT_TRUE(world.zoho().accounts().SetBehaviour(dc, {}).ok());
+  }
+  world.log().Clear();
+  FaultRule hang;
+  hang.path = "/oauth/v2/token";
+  hang.times = 3;
+  hang.fault.kind = FaultKind::kHang;
+  world.zoho().AddFault(hang);
+
+  Broker::Token living;
+  Broker::Token bare;
+  Broker::Registered registered;
+  std::thread first([&] { living = broker.GetAccessToken("living"); });
+  std::thread second([&] { bare = broker.GetAccessToken("bare"); });
+  std::thread third(
+      [&] { registered = broker.RegisterGrant(world.ImportRegistration("new", "cn", imported)); });
+  zoho_simulator::RequestFilter arrived;
+  arrived.path = "/oauth/v2/token";
+  EXPECT_TRUE(world.log().WaitForCount(arrived, 3, absl::Seconds(20)));
+  broker.process().Signal(SIGTERM);
+  for (std::thread* caller : {&first, &second, &third}) caller->join();
+
+  EXPECT_TRUE(living.status.ok()) << living.status.error_message();
+  EXPECT_EQ(living.token.source(), v1::TOKEN_SOURCE_STALE);
+  for (const grpc::Status& status : {bare.status, registered.status}) {
+    const CallError error = Explain(status);
+    EXPECT_EQ(error.code, grpc::StatusCode::UNAVAILABLE) << error.message;
+    EXPECT_EQ(error.reason, "SHUTTING_DOWN") << error.message;
+    EXPECT_GT(error.retry_delay_seconds, 0);
+  }
+
+  // What was sent goes on, and is stored.
+  EXPECT_EQ(world.zoho().ReleaseHung(), 3);
+  EXPECT_EQ(broker.process().Wait(absl::Seconds(30)), 0) << broker.process().err();
+  Broker& next = world.StartBroker();
+  for (const auto& [org, version] :
+       std::map<std::string, int64_t>{{"living", 2}, {"bare", 2}, {"new", 1}}) {
+    const Broker::Token stored = next.GetAccessToken(org);
+    EXPECT_TRUE(stored.status.ok()) << org << ": " << stored.status.error_message();
+    EXPECT_EQ(stored.token.source(), v1::TOKEN_SOURCE_STORE) << org;
+    EXPECT_EQ(stored.token.version(), version) << org;
+  }
+  EXPECT_EQ(world.Refreshes(), 3);
 }
 
 TEST(Lifecycle, RestartKeepsGrantsAndTokens) {

@@ -5,7 +5,9 @@
 namespace tokenbroker::simulation {
 namespace {
 
-constexpr absl::Duration kDrainTimeout = absl::Seconds(30);  // grpc.drain_timeout's default
+constexpr absl::Duration kDrainTimeout = absl::Seconds(25);  // grpc.drain_timeout's default
+// Sooner than main.cc does it by default, so that somebody still waits.
+constexpr absl::Duration kWaitingEnds = absl::Seconds(2);
 
 }  // namespace
 
@@ -110,6 +112,10 @@ void Process::StopGracefully(std::function<void()> then) {
   context_->scheduler.Spawn(
       &gate_,
       [this] {
+        executor_.RunAfter(kWaitingEnds, [this] {
+          code_->issuer.StopWaiting();
+          code_->registrar.StopWaiting();
+        });
         code_->issuer.Drain(kDrainTimeout);
         code_->registrar.Drain(kDrainTimeout);
       },

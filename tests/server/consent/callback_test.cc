@@ -1,6 +1,7 @@
 #include "server/consent/callback.h"
 
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -214,6 +215,21 @@ TEST_F(ConsentCallbackTest, AsksForAReloadWhenItTakesTooLong) {
   EXPECT_TRUE(zoho_.WaitForSends(1));
   zoho_.Release();
   // By then it is stored, or the reload waits until it is; the code is dead for a second exchange.
+  EXPECT_TRUE(registrar_.Drain(absl::Seconds(10)));
+  EXPECT_EQ(store_.Load(kKey)->state, GrantState::kActive);
+}
+
+TEST_F(ConsentCallbackTest, AsksForAReloadWhenTheProcessEndsFirst) {
+  zoho_.Hold();
+  const std::string query = absl::StrCat("state=", NewState(), "&code=1000.code.x", kUsRedirect);
+  CallbackPage page;
+  std::thread browser([&] { page = Handle(query); });
+  EXPECT_TRUE(zoho_.WaitForSends(1));
+  registrar_.StopWaiting();
+  browser.join();
+  EXPECT_EQ(page.http_status, 503);
+  EXPECT_THAT(page.text, HasSubstr("reload this page"));
+  zoho_.Release();
   EXPECT_TRUE(registrar_.Drain(absl::Seconds(10)));
   EXPECT_EQ(store_.Load(kKey)->state, GrantState::kActive);
 }

@@ -12,6 +12,7 @@ namespace {
 
 using Op = testing::FakeTokenStore::Op;
 using ::testing::Contains;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::Pair;
 using testing::ScriptedReply;
@@ -326,6 +327,28 @@ TEST(GrantRegistrar, DrainWaitsForWhatIsUnderWay) {
   pending.Start(world, 0, ByCode("code-2"));
   EXPECT_TRUE(world.replica().registrar().Drain(absl::Seconds(5)));
   EXPECT_THAT(pending.results(), ElementsAre("created", "SHUTTING_DOWN"));
+}
+
+TEST(GrantRegistrar, WhenWaitingEndsAllAreAnsweredAndWhatWasSpentIsStored) {
+  World world;
+  world.distance().SetLatency(absl::Seconds(2));
+  Pending pending;
+  pending.Start(world, 0, ByCode("code-1"));
+  pending.Start(world, 0, ByClientCredentials());
+  Registration joined = Import("rt-joined", "id");
+  joined.key.org_id = "joined";
+  pending.Start(world, 0, joined);
+  pending.Start(world, 0, joined);
+  world.executor().RunUntilIdle();
+  world.replica().registrar().StopWaiting();
+  pending.Start(world, 0, ByCode("code-2"));
+  EXPECT_THAT(pending.results(), Each("SHUTTING_DOWN"));
+  EXPECT_TRUE(world.replica().registrar().Drain(absl::Seconds(5)));
+  for (const GrantKey& key : {Grant().key, ByClientCredentials().key, joined.key}) {
+    EXPECT_EQ(world.record(key).state, GrantState::kActive) << key.org_id;
+  }
+  EXPECT_EQ(world.zoho().sends(), 3);
+  EXPECT_THAT(pending.results(), Each("SHUTTING_DOWN"));
 }
 
 TEST(GrantRegistrar, WhoIsDroppedByTheExecutorIsAnsweredAllTheSame) {

@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "common/errors.h"
 #include "tests/server/issuing/world.h"
@@ -10,6 +13,7 @@ namespace tokenbroker {
 namespace {
 
 using Op = testing::FakeTokenStore::Op;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 
 TEST(Revoke, InTheStoreAndAtZoho) {
@@ -83,6 +87,27 @@ TEST(Revoke, WhoseDeadlineComesIsToldWhatWasDone) {
   EXPECT_FALSE(revoked->revoked_at_zoho);
   world.Advance(absl::Seconds(5));
   EXPECT_THAT(world.zoho().revoked(), ElementsAre("rt-acme"));
+}
+
+TEST(Revoke, WhenWaitingEndsAllAreToldWhatWasDone) {
+  World world;
+  world.Add({});
+  world.distance().SetLatency(absl::Seconds(5));
+  std::optional<absl::StatusOr<Revoked>> revoked;
+  world.replica().registrar().Revoke(Grant().key, absl::Seconds(60),
+                                     [&](auto answer) { revoked = std::move(answer); });
+  world.executor().RunUntilIdle();
+  std::optional<absl::StatusOr<Revoked>> begun;
+  world.replica().registrar().Revoke(Grant().key, absl::Seconds(60),
+                                     [&](auto answer) { begun = std::move(answer); });
+  world.replica().registrar().StopWaiting();
+  ASSERT_TRUE(revoked && revoked->ok());
+  EXPECT_FALSE((*revoked)->revoked_at_zoho);
+  ASSERT_TRUE(begun);
+  EXPECT_EQ(ErrorReason(begun->status()), "SHUTTING_DOWN");
+  EXPECT_EQ(ErrorReason(world.replica().Revoke(Grant().key).status()), "SHUTTING_DOWN");
+  EXPECT_TRUE(world.replica().registrar().Drain(absl::Seconds(20)));
+  EXPECT_THAT(world.zoho().revoked(), Contains("rt-acme"));
 }
 
 TEST(Revoke, ADcThatHangsDelaysNoOther) {

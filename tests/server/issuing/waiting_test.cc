@@ -298,6 +298,53 @@ TEST(Waiting, DrainGivesUpAndTellsWhoWaits) {
   EXPECT_EQ(call->answers, 1);
 }
 
+TEST(Waiting, WhenWaitingEndsAllAreAnsweredAndTheFlightsGoOn) {
+  World world;
+  world.distance().SetLatency(absl::Seconds(8));
+  world.Add({.key = KeyOf("warm"), .refresh_token = "rt-warm", .lifetime = absl::Seconds(400)});
+  world.Advance(absl::Seconds(300));
+  world.Add({});
+  world.Add({.key = KeyOf("old"), .refresh_token = "rt-old", .lifetime = absl::Seconds(100)});
+  const auto call = world.Start({.deadline = absl::Seconds(60)});
+  const auto any = world.Start({.oauth_client = "", .deadline = absl::Seconds(60)});
+  const auto old = world.Start({.org_id = "old", .deadline = absl::Seconds(60)});
+  world.replica().issuer().RefreshInBackground(KeyOf("warm"));
+  world.executor().RunUntilIdle();
+  ASSERT_EQ(world.zoho().checks(), 3);
+  const auto resolving = world.Start({.org_id = "old", .oauth_client = "", .scopes = {"A.b.READ"}});
+
+  world.replica().issuer().StopWaiting();
+  EXPECT_EQ(Brief(call), "SHUTTING_DOWN");
+  EXPECT_EQ(RetryAfter(call->answer->status()), absl::Milliseconds(100));
+  EXPECT_EQ(Brief(any), "SHUTTING_DOWN");
+  EXPECT_EQ(Brief(old), "STALE at-old");
+  EXPECT_EQ(resolving->answers, 1);
+  EXPECT_EQ(Brief(world.Start()), "SHUTTING_DOWN");
+  EXPECT_EQ(Brief(world.Start({.org_id = "old"})), "STALE at-old");
+
+  // Nothing that was sent is lost.
+  EXPECT_TRUE(world.replica().issuer().Drain(absl::Seconds(10)));
+  EXPECT_EQ(world.zoho().sends(), 3);
+  for (const GrantKey& key : {Grant().key, KeyOf("old"), KeyOf("warm")}) {
+    EXPECT_EQ(world.record(key).generation, 2) << key.org_id;
+  }
+  EXPECT_EQ(call->answers + any->answers + old->answers + resolving->answers, 4);
+}
+
+TEST(Waiting, WhenWaitingEndsBetweenTwoFlightsNobodyIsForgotten) {
+  World world;
+  world.distance().SetLatency(absl::Seconds(1));
+  world.Add({.lifetime = absl::Seconds(1000)});
+  TokenQuery query{.org_id = "acme", .oauth_client = "web", .rejected_version = 1};
+  world.replica().issuer().GetAccessToken(
+      query, absl::Seconds(10),
+      [&](const absl::StatusOr<TokenAnswer>&) { world.replica().issuer().StopWaiting(); });
+  const auto second = world.Start({.rejected_version = 2});
+  world.Advance(absl::Seconds(1));
+  EXPECT_EQ(Brief(second), "SHUTTING_DOWN");
+  EXPECT_EQ(world.replica().issuer().flights(), 0u);
+}
+
 TEST(Waiting, WhoIsDroppedByTheExecutorIsAnsweredAllTheSame) {
   std::shared_ptr<Call> call;
   std::shared_ptr<Call> resolving;
