@@ -360,6 +360,7 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   } else {
     log.Event(LogLevel::kInfo, "draining", {{"signal", signal}});
   }
+  refresher.FinishBy(until);
   // Streams that callers hold open may not eat the time that storing a result needs.
   const absl::Duration grace = std::max(left() - settings.protocol.commit_budget, left() / 2);
   // What gRPC cancels then is told nothing of use: whoever still waits is answered before.

@@ -355,7 +355,7 @@ absl::StatusOr<AcquireResult> GrantRegistrar::AcquireLease(const GrantKey& key,
   const ProtocolLimits& limits = refresher_->limits();
   const MonotonicTime give_up = clock_.monotonic() + limits.pre_send_lease + limits.sent_lease;
   while (true) {
-    if (executor_->stopping()) return ShuttingDownError();
+    if (executor_->stopping() || refresher_->TooLate()) return ShuttingDownError();
     acquired_at = clock_.monotonic();
     TB_ASSIGN_OR_RETURN(AcquireResult lease,
                         store_->Acquire({key, attempt_id, 0, Purpose::kRegistration}));

@@ -70,7 +70,7 @@ RefreshResult Refresher::Refresh(const GrantRecord& record, MonotonicTime read_a
   int lost_leases = 0;
   std::string attempt_id = NewAttemptId();
   while (true) {
-    if (executor_->stopping()) return Failed(ShuttingDownError(), record, read_at);
+    if (executor_->stopping() || TooLate()) return Failed(ShuttingDownError(), record, read_at);
     const MonotonicTime now = clock_.monotonic();
     const CircuitBreakers::Admission admission = breakers_.Admit(dc, now);
     if (admission.wait > absl::ZeroDuration()) {

@@ -1,7 +1,10 @@
 #ifndef TOKEN_BROKER_SERVER_ISSUING_REFRESHER_H_
 #define TOKEN_BROKER_SERVER_ISSUING_REFRESHER_H_
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -91,6 +94,12 @@ class Refresher {
   absl::Status RevokeUpstream(const GrantKey& key, const std::string& dc, const Secret& token,
                               int64_t version);
 
+  // The process ends at `end`: a request that may not have ended and been stored by then is not
+  // begun, in a refresh, registration or revocation. SHUTTING_DOWN.
+  void FinishBy(MonotonicTime end);
+  // Whether that holds for one that would begin now.
+  bool TooLate() const;
+
   // Tells the outside that the store has lost the grant.
   void TellMissing(const GrantKey& key) const;
 
@@ -130,6 +139,8 @@ class Refresher {
   const Clock clock_;
   IssuingEvents* const events_;
   CircuitBreakers breakers_;
+  // No request begins from then on. Of the monotonic clock, in ns.
+  std::atomic<int64_t> too_late_{std::numeric_limits<int64_t>::max()};
 };
 
 }  // namespace tokenbroker

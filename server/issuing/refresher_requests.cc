@@ -25,6 +25,17 @@ absl::StatusOr<TokenRequest> Refresher::PrepareRequest(const std::string& oauth_
   return request;
 }
 
+void Refresher::FinishBy(MonotonicTime end) {
+  // The commit budget is for the store: the lease, the mark, and the result.
+  const MonotonicTime latest =
+      end - limits_.connect_timeout - limits_.response_timeout - limits_.commit_budget;
+  too_late_.store(absl::ToInt64Nanoseconds(latest));
+}
+
+bool Refresher::TooLate() const {
+  return clock_.monotonic() > absl::Nanoseconds(too_late_.load(std::memory_order_relaxed));
+}
+
 absl::Status Refresher::CheckBeforeSend(MonotonicTime acquired_at, const GrantKey& key,
                                         const std::string& attempt_id, int64_t epoch) {
   // The store's clock decides who has the lease; this one only ever gives it up sooner.
@@ -47,6 +58,7 @@ absl::Status Refresher::CheckBeforeSend(MonotonicTime acquired_at, const GrantKe
 Spent Refresher::Spend(const TokenRequest& request, const GrantKey& key, BeforeSend before_send) {
   const std::string& dc = request.dc.name;
   const MonotonicTime start = clock_.monotonic();
+  if (TooLate()) return {.status = ShuttingDownError(), .failure = FailureKind::kNotSent};
   const CircuitBreakers::Admission admission = breakers_.Admit(dc, start);
   if (admission.wait > absl::ZeroDuration()) {
     return {.status = ZohoUnavailableError(dc, "circuit_breaker_open", admission.wait),
@@ -122,6 +134,7 @@ absl::Status Refresher::RevokeUpstream(const GrantKey& key, const std::string& d
                                        const Secret& token, int64_t version) {
   const DataCenter* data_center = setup_->data_centers.Find(dc);
   if (data_center == nullptr) return DcNotConfiguredError(dc);
+  if (TooLate()) return ShuttingDownError();
   const MonotonicTime start = clock_.monotonic();
   const absl::Status status = accounts_->RevokeToken(*data_center, token, limits_.response_timeout);
   RefreshEvent event;

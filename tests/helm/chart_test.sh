@@ -268,8 +268,11 @@ accepted "a claim that exists" --set persistence.existingClaim=mine \
 accepted "a digest wins over the tag" \
   --set "image.digest=sha256:$(printf '0%.0s' {1..64})" --set image.tag=x \
   'container.image | endswith("@sha256:" + ("0" * 64))'
-accepted "durations in other units are rounded up" --set config.grpc.drain_timeout=1500ms \
-  'pod.terminationGracePeriodSeconds == 12'
+accepted "a request that takes longer than the drain" --set config.grpc.drain_timeout=1s \
+  'pod.terminationGracePeriodSeconds == 28'
+accepted "durations in other units are rounded up" --set config.grpc.drain_timeout=3500ms \
+  --set-json 'config.protocol={"connect_timeout":"500ms","response_timeout":"300ms","commit_budget":"1ms"}' \
+  'pod.terminationGracePeriodSeconds == 14'
 accepted "a file of an extra volume" \
   --set config.zoho.ca_file=/etc/extra/ca.crt \
   --set-json 'extraVolumes=[{"name":"extra","secret":{"secretName":"ca"}}]' \

@@ -112,6 +112,7 @@ void Process::StopGracefully(std::function<void()> then) {
   context_->scheduler.Spawn(
       &gate_,
       [this] {
+        code_->refresher.FinishBy(seams_.clock().monotonic() + kDrainTimeout);
         executor_.RunAfter(kWaitingEnds, [this] {
           code_->issuer.StopWaiting();
           code_->registrar.StopWaiting();

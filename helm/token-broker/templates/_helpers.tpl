@@ -57,11 +57,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- ceil (mulf $number $factor) | int -}}
 {{- end -}}
 
-{{/* Longest life of a pod after it was told to end: the preStop pause, the broker's drain, and 5 s
-     for the process to come down. */}}
+{{/* Longest life of a pod after it was told to end: the preStop pause, the broker's drain, or a
+     request that left just before that, where it may take longer, and 5 s for the process to come
+     down. */}}
 {{- define "token-broker.gracePeriod" -}}
 {{- $drain := include "token-broker.seconds" .Values.config.grpc.drain_timeout | int -}}
-{{- add .Values.preStopSeconds $drain 5 -}}
+{{- $request := 0 -}}
+{{- range $key, $default := dict "connect_timeout" "3s" "response_timeout" "10s" "commit_budget" "5s" -}}
+{{- $value := get (default dict $.Values.config.protocol) $key | default $default -}}
+{{- $request = add $request (include "token-broker.seconds" $value | int) -}}
+{{- end -}}
+{{- add .Values.preStopSeconds (max $drain $request) 5 -}}
 {{- end -}}
 
 {{/* The mounted Secrets, as a YAML list of {name, secret, path}. */}}

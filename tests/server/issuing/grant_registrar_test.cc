@@ -351,6 +351,26 @@ TEST(GrantRegistrar, WhenWaitingEndsAllAreAnsweredAndWhatWasSpentIsStored) {
   EXPECT_THAT(pending.results(), Each("SHUTTING_DOWN"));
 }
 
+TEST(GrantRegistrar, SpendsNothingThatMightNotBeStoredByTheEnd) {
+  World world;
+  world.Add({});
+  const auto finish_by = [&](absl::Duration left) {
+    world.replica().refresher().FinishBy(world.executor().now() + left);
+  };
+  // The store takes its time for the lease, which is given back.
+  finish_by(absl::Seconds(19));
+  world.store().After(Op::kAcquire, [&] { world.executor().Pause(absl::Seconds(2)); });
+  EXPECT_EQ(Reason(world.replica().Register(Import("rt-new"))), "SHUTTING_DOWN");
+  EXPECT_EQ(world.store().count(Op::kAcquire), 1);
+  EXPECT_EQ(world.record().phase, LeasePhase::kNone);
+
+  finish_by(absl::Seconds(17));
+  EXPECT_EQ(Reason(world.replica().Register(Import("rt-new"))), "SHUTTING_DOWN");
+  EXPECT_EQ(world.store().count(Op::kAcquire), 1);
+  EXPECT_EQ(Reason(world.replica().Register(ByCode("code-1"))), "SHUTTING_DOWN");
+  EXPECT_EQ(world.zoho().checks(), 0);
+}
+
 TEST(GrantRegistrar, WhoIsDroppedByTheExecutorIsAnsweredAllTheSame) {
   World world;
   Pending pending;

@@ -327,6 +327,39 @@ TEST(Refresher, StartsNothingWhenTheProcessEnds) {
   EXPECT_EQ(world.zoho().checks(), 0);
 }
 
+TEST(Refresher, BeginsNothingThatMightNotEndWithTheProcess) {
+  World world;
+  world.Add({});
+  world.Add({.key = {"old", Environment::kProduction, "web"}, .lifetime = absl::Seconds(100)});
+  const ProtocolLimits limits;
+  const absl::Duration longest =
+      limits.connect_timeout + limits.response_timeout + limits.commit_budget;
+  world.replica().refresher().FinishBy(world.executor().now() + longest);
+  EXPECT_EQ(Brief(world.Get()), "REFRESHED at-1");
+  world.Advance(absl::Milliseconds(1));
+  EXPECT_EQ(Brief(world.Get({.rejected_version = 2})), "SHUTTING_DOWN");
+  EXPECT_EQ(Brief(world.Get({.org_id = "old"})), "STALE at-old");
+  EXPECT_EQ(world.store().count(Op::kAcquire), 1);
+  EXPECT_EQ(world.zoho().checks(), 1);
+}
+
+TEST(Refresher, WaitsForNobodysLeaseBeyondTheEnd) {
+  World world;
+  world.Add({});
+  world.store().Edit(Grant().key, [&](GrantRecord& record) {
+    record.phase = LeasePhase::kSent;
+    record.lease_owner = "nobody";
+    record.lease_end = world.executor().clock().wall() + absl::Seconds(15);
+  });
+  const MonotonicTime start = world.executor().now();
+  world.replica().refresher().FinishBy(start + absl::Seconds(25));
+  const auto call = world.Start({.deadline = absl::Seconds(20)});
+  world.Advance(absl::Seconds(20));
+  EXPECT_EQ(Brief(call), "SHUTTING_DOWN");
+  EXPECT_LE(call->answered_at - start, absl::Seconds(8));
+  EXPECT_EQ(world.zoho().checks(), 0);
+}
+
 TEST(Refresher, CommitsAnOutdatedRefreshTokenAgain) {
   for (const bool outdated : {false, true}) {
     World world;

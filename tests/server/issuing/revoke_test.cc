@@ -110,6 +110,16 @@ TEST(Revoke, WhenWaitingEndsAllAreToldWhatWasDone) {
   EXPECT_THAT(world.zoho().revoked(), Contains("rt-acme"));
 }
 
+TEST(Revoke, SendsNothingThatMightNotEndWithTheProcess) {
+  World world;
+  world.Add({});
+  world.replica().refresher().FinishBy(world.executor().now() + absl::Seconds(10));
+  const auto revoked = world.replica().Revoke(Grant().key);
+  ASSERT_TRUE(revoked.ok()) << revoked.status();
+  EXPECT_FALSE(revoked->revoked_at_zoho);
+  EXPECT_TRUE(world.zoho().revoked().empty());
+}
+
 TEST(Revoke, ADcThatHangsDelaysNoOther) {
   World world({.executor = {.threads_per_lane = 2}});
   world.distance().SetLatency("eu", absl::Seconds(60));
