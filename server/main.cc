@@ -355,12 +355,12 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   const MonotonicTime until = clock.monotonic() + settings.grpc.drain_timeout;
   const auto left = [&] { return std::max(until - clock.monotonic(), absl::ZeroDuration()); };
   draining = true;
+  refresher.FinishBy(until);
   if (!safe.ok()) {
     Fail(log, "store", safe);
   } else {
     log.Event(LogLevel::kInfo, "draining", {{"signal", signal}});
   }
-  refresher.FinishBy(until);
   // Streams that callers hold open may not eat the time that storing a result needs.
   const absl::Duration grace = std::max(left() - settings.protocol.commit_budget, left() / 2);
   // What gRPC cancels then is told nothing of use: whoever still waits is answered before.

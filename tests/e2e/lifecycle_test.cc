@@ -121,6 +121,44 @@ TEST(Lifecycle, SigtermTellsWhoeverWaitsTooLong) {
   EXPECT_EQ(world.Refreshes(), 3);
 }
 
+TEST(Lifecycle, SigtermSendsNothingThatMightOutlastIt) {
+  World::Options options;
+  options.behaviour.access_token_life = absl::Seconds(1);
+  World world(options);
+  Broker& broker =
+      world.StartBroker({"--set", "grpc.drain_timeout=10s", "--set", "issuing.lane_threads=1"});
+  world.RegisterImported(broker, "acme", "us");
+  world.RegisterImported(broker, "bolt", "us");
+  ASSERT_TRUE(world.zoho().accounts().SetBehaviour("", {}).ok());
+  world.log().Clear();
+  FaultRule hang;
+  hang.path = "/oauth/v2/token";
+  hang.times = 1;
+  hang.fault.kind = FaultKind::kHang;
+  world.zoho().AddFault(hang);
+
+  Broker::Token sent;
+  std::thread first([&] { sent = broker.GetAccessToken("acme"); });
+  EXPECT_TRUE(WaitUntil([&] { return world.zoho().hung() == 1; }));
+  Broker::Token waiting;
+  std::thread second([&] { waiting = broker.GetAccessToken("bolt"); });
+  EXPECT_TRUE(WaitUntil([&] {
+    return absl::StrContains(HttpGet("http://" + broker.ops_address() + "/metrics").body,
+                             "tokenbroker_lane_queue_length{lane=\"dc:us\"} 1");
+  }));
+  broker.process().Signal(SIGTERM);
+  EXPECT_TRUE(broker.process().WaitForErrorLine(
+      [](const std::string& line) { return absl::StrContains(line, "\"draining\""); },
+      absl::Seconds(20)));
+  EXPECT_EQ(world.zoho().ReleaseHung(), 1);
+  first.join();
+  second.join();
+  EXPECT_EQ(sent.token.source(), v1::TOKEN_SOURCE_REFRESHED) << sent.status.error_message();
+  EXPECT_EQ(Explain(waiting.status).reason, "SHUTTING_DOWN") << waiting.status.error_message();
+  EXPECT_EQ(broker.process().Wait(absl::Seconds(30)), 0) << broker.process().err();
+  EXPECT_EQ(world.Refreshes(), 1);
+}
+
 TEST(Lifecycle, RestartKeepsGrantsAndTokens) {
   for (const bool redis : {false, true}) {
     World::Options options;
