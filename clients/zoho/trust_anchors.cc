@@ -33,11 +33,11 @@ bool IsHashedName(std::string_view name) {
                      [](char c) { return absl::ascii_isxdigit(static_cast<unsigned char>(c)); });
 }
 
-bool HasHashedCertificates(const char* path) {
+bool HasHashedCertificates(const std::string& path) {
   struct Close {
     void operator()(DIR* directory) const { closedir(directory); }
   };
-  const std::unique_ptr<DIR, Close> directory(path != nullptr ? opendir(path) : nullptr);
+  const std::unique_ptr<DIR, Close> directory(opendir(path.c_str()));
   if (!directory) return false;
   while (const dirent* entry = readdir(directory.get())) {
     if (IsHashedName(entry->d_name)) return true;
@@ -53,7 +53,14 @@ bool InitialiseCurl() {
 
 }  // namespace
 
-absl::StatusOr<TrustAnchors> TrustAnchors::Load(const std::string& ca_file) {
+SystemAuthorities SystemAuthorities::BuiltIn() {
+  const curl_version_info_data* built_in = curl_version_info(CURLVERSION_NOW);
+  const auto text = [](const char* path) { return std::string(path != nullptr ? path : ""); };
+  return {text(built_in->capath), text(built_in->cainfo)};
+}
+
+absl::StatusOr<TrustAnchors> TrustAnchors::Load(const std::string& ca_file,
+                                                const SystemAuthorities& system) {
   if (!InitialiseCurl()) return absl::InternalError("libcurl cannot be initialised");
   TrustAnchors anchors;
   anchors.ca_file_ = ca_file;
@@ -66,13 +73,12 @@ absl::StatusOr<TrustAnchors> TrustAnchors::Load(const std::string& ca_file) {
     }
     further = *std::move(content);
   }
-  const curl_version_info_data* built_in = curl_version_info(CURLVERSION_NOW);
-  if (HasHashedCertificates(built_in->capath)) {
-    anchors.directory_ = built_in->capath;
+  if (HasHashedCertificates(system.directory)) {
+    anchors.directory_ = system.directory;
     return anchors;
   }
   // Images with the bundle alone.
-  if (built_in->cainfo != nullptr) anchors.bundle_ = ReadFile(built_in->cainfo).value_or("");
+  anchors.bundle_ = ReadFile(system.bundle_file).value_or("");
   absl::StrAppend(&anchors.bundle_, "\n", further);
   return anchors;
 }

@@ -7,12 +7,22 @@
 
 namespace tokenbroker {
 
+// Where the system keeps the authorities that it trusts.
+struct SystemAuthorities {
+  std::string directory;    // certificates by the hash of their subject
+  std::string bundle_file;  // PEM; counts where the directory holds no such certificate
+
+  // libcurl's, as it was built.
+  static SystemAuthorities BuiltIn();
+};
+
 // Which certificate authorities are trusted: the system's, and those of one more file.
 class TrustAnchors {
  public:
   // INTERNAL if libcurl cannot be initialised; INVALID_ARGUMENT if `ca_file` (PEM; "": none) cannot
   // be read or holds no certificate.
-  static absl::StatusOr<TrustAnchors> Load(const std::string& ca_file);
+  static absl::StatusOr<TrustAnchors> Load(
+      const std::string& ca_file, const SystemAuthorities& system = SystemAuthorities::BuiltIn());
 
   // Of one easy handle (a CURL*). False: libcurl refuses.
   bool Apply(void* easy) const;

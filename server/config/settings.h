@@ -114,7 +114,8 @@ struct StoreSettings {
 
 struct ZohoSettings {
   bool allow_plaintext_loopback = false;
-  std::string ca_file;  // path, readable at the time of the check; "": the system's CAs
+  // Path, readable at the time of the check: CAs besides the system's; "": none.
+  std::string ca_file;
   std::string user_agent;
 };
 

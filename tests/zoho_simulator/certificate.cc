@@ -12,6 +12,8 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_format.h"
+
 namespace tokenbroker::zoho_simulator {
 namespace {
 
@@ -44,7 +46,7 @@ bool AddExtension(X509* certificate, int nid, const char* value) {
 
 }  // namespace
 
-absl::StatusOr<Certificate> MakeCertificate() {
+absl::StatusOr<Certificate> MakeCertificate(const std::string& common_name) {
   const absl::Status failed = absl::InternalError("OpenSSL could not make a certificate");
   const Key key(EVP_EC_gen("P-256"));
   const X509Ptr certificate(X509_new());
@@ -53,13 +55,13 @@ absl::StatusOr<Certificate> MakeCertificate() {
   uint64_t serial = 0;
   if (RAND_bytes(reinterpret_cast<unsigned char*>(&serial), sizeof(serial)) != 1) return failed;
   X509_NAME* const name = X509_get_subject_name(certificate.get());
-  const auto* const common_name = reinterpret_cast<const unsigned char*>("localhost");
+  const auto* const subject = reinterpret_cast<const unsigned char*>(common_name.c_str());
   const bool filled =
       X509_set_version(certificate.get(), X509_VERSION_3) == 1 &&
       ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate.get()), serial >> 1 | 1) == 1 &&
       X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -kDay) != nullptr &&
       X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3650 * kDay) != nullptr &&
-      X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, common_name, -1, -1, 0) == 1 &&
+      X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, subject, -1, -1, 0) == 1 &&
       X509_set_issuer_name(certificate.get(), name) == 1 &&
       X509_set_pubkey(certificate.get(), key.get()) == 1 &&
       AddExtension(certificate.get(), NID_basic_constraints, "critical,CA:TRUE") &&
@@ -77,6 +79,15 @@ absl::StatusOr<Certificate> MakeCertificate() {
     return failed;
   }
   return Certificate{Contents(certificate_bio.get()), Contents(key_bio.get())};
+}
+
+std::string HashedName(const std::string& certificate_pem) {
+  const BioPtr bio(
+      BIO_new_mem_buf(certificate_pem.data(), static_cast<int>(certificate_pem.size())));
+  const X509Ptr certificate(
+      bio == nullptr ? nullptr : PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+  if (certificate == nullptr) return "";
+  return absl::StrFormat("%08x.0", X509_subject_name_hash(certificate.get()));
 }
 
 }  // namespace tokenbroker::zoho_simulator

@@ -16,7 +16,11 @@ struct Certificate {
 
 // For localhost, 127.0.0.1 and ::1; P-256, valid from yesterday for ten years. Internal: OpenSSL
 // failed.
-absl::StatusOr<Certificate> MakeCertificate();
+absl::StatusOr<Certificate> MakeCertificate(const std::string& common_name = "localhost");
+
+// The name by which OpenSSL finds a certificate in a directory of authorities: "1b0f7e5c.0". "": no
+// certificate.
+std::string HashedName(const std::string& certificate_pem);
 
 }  // namespace tokenbroker::zoho_simulator
 
