@@ -41,7 +41,8 @@ absl::StatusOr<std::string> ReadContent(const FileReader& read_file, const std::
 
 absl::StatusOr<Secret> ReadPasswordFile(const std::string& path, const FileReader& read_file) {
   const auto error = [&path](absl::string_view text) {
-    return absl::FailedPreconditionError(absl::StrCat("file '", path, "' ", text));
+    return absl::FailedPreconditionError(
+        absl::StrCat("file '", absl::Utf8SafeCHexEscape(path), "' ", text));
   };
   absl::StatusOr<std::string> content = ReadContent(read_file, path, kMaxSecretBytes);
   if (!content.ok()) return error(content.status().message());
@@ -118,8 +119,8 @@ PasswordReader ReferencedFiles::OpenPassword(const std::string& key, const std::
   };
   const absl::StatusOr<Secret> password = reader();
   if (password.ok()) return reader;
-  problems_->Add(document_->SourceOf(key), key,
-                 absl::Utf8SafeCHexEscape(password.status().message()));
+  const absl::string_view why = password.status().message();
+  problems_->Add(document_->SourceOf(key), key, {why.data(), why.size()});
   return nullptr;
 }
 

@@ -154,6 +154,14 @@ const BadConfig kBadConfigs[] = {
            "allow_unsealed: true}\n"),
      "broker.yaml:1: store.redis.cluster.addresses: is required: host:port of at least one node\n"
      "broker.yaml:1: store.redis.database: must be 0: a Redis Cluster has no others"},
+    {"PasswordFileMissing",
+     Store("store: {redis: {address: 'r:1', replica_acks: 0, password_file: nofile}, "
+           "allow_unsealed: true}\n"),
+     "broker.yaml:1: store.redis.password_file: file 'nofile' cannot be read: no such file"},
+    {"PasswordFileIsEscapedOnce",
+     Store("store: {redis: {address: 'r:1', replica_acks: 0, password_file: \"no\\tfile\"}, "
+           "allow_unsealed: true}\n"),
+     R"(broker.yaml:1: store.redis.password_file: file 'no\tfile' cannot be read: no such file)"},
     {"BadRedisTls",
      Store("store: {redis: {address: 'r:1', replica_acks: 0, tls: {ca_file: secret, "
            "certificate_file: tls.crt}}, allow_unsealed: true}\n"),
