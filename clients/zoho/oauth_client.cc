@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "clients/zoho/client_name.h"
 #include "clients/zoho/origin.h"
 #include "common/ids.h"
 
@@ -37,14 +38,6 @@ ConsoleEntries EntriesOf(OAuthClientType type) {
       return {Entry::kOptional, Entry::kOptional, Entry::kNotApplicable, Entry::kNotApplicable};
   }
   return {Entry::kMandatory, Entry::kMandatory, Entry::kMandatory, Entry::kNotApplicable};
-}
-
-// Bytes of letters outside ASCII pass: the console's rule is about punctuation.
-bool IsClientName(std::string_view name) {
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return absl::ascii_isalnum(byte) || byte >= 0x80 || c == ' ' || c == '_' || c == '&';
-  });
 }
 
 // https, or http on the developer's own machine. No fragment: the browser would keep it (RFC 6749,
@@ -103,7 +96,7 @@ class Checker {
   void CheckConsoleEntries() {
     const ConsoleEntries entries = EntriesOf(client_.type);
     if (CheckPresence(entries.client_name, client_.client_name.empty(), "client_name") &&
-        !IsClientName(client_.client_name)) {
+        !IsConsoleClientName(client_.client_name)) {
       Add("client_name",
           "has a special character: besides letters, digits and spaces the console takes only '_' "
           "and '&'");

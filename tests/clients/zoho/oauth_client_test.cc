@@ -108,11 +108,15 @@ TEST(OAuthClientTest, EntriesThatDoNotApply) {
 
 TEST(OAuthClientTest, ClientNames) {
   OAuthClient client = ServerBased();
-  for (const char* fine : {"People", "R&D_sync 2", "M\xc3\xbcller"}) {
+  for (const char* fine : {"People", "R&D_sync 2", "Müller", "Ænima ªº", "Людзі", "صلة", "हिन्दी",
+                           "人々", "データ", "ＡＢ１", "Ⅷ", "\U0002000B"}) {
     client.client_name = fine;
     EXPECT_THAT(FieldsOf(client), IsEmpty()) << fine;
   }
-  for (const char* bad : {"people-sync", "people.sync", "a/b", "a@b", "a\tb", "a!", "(a)", "a'b"}) {
+  for (const char* bad :
+       {"people-sync", "people.sync", "a/b",  "a@b", "a\tb",     "a!",       "(a)",   "a'b",
+        "A™",          "A—B",         "„A“",  "a…",  "a\u00a0b", "a\u200bb", "«a»",   "a×b",
+        "5 €",         "人、人",      "ａ！", "a😀",  "a\uf8ff",  "\xc3",     "a\x80", "\xe2\x84"}) {
     client.client_name = bad;
     EXPECT_THAT(FieldsOf(client), UnorderedElementsAre("client_name")) << bad;
   }
