@@ -23,8 +23,10 @@ struct ConsoleEntries {
   Entry javascript_domains;
 };
 
-ConsoleEntries EntriesOf(OAuthClientType type) {
-  switch (type) {
+// nullopt: nothing is mandatory, and everything may apply.
+ConsoleEntries EntriesOf(std::optional<OAuthClientType> type) {
+  if (!type) return {Entry::kOptional, Entry::kOptional, Entry::kOptional, Entry::kOptional};
+  switch (*type) {
     case OAuthClientType::kClientBased:
       return {Entry::kMandatory, Entry::kMandatory, Entry::kMandatory, Entry::kMandatory};
     case OAuthClientType::kServerBased:
@@ -50,8 +52,9 @@ bool IsWebPage(std::string_view text) {
 
 class Checker {
  public:
-  Checker(const OAuthClient& client, const std::vector<std::string>& known_dcs)
-      : client_(client), known_dcs_(known_dcs) {}
+  Checker(const OAuthClient& client, std::optional<OAuthClientType> type,
+          const std::vector<std::string>& known_dcs)
+      : client_(client), type_(type), known_dcs_(known_dcs) {}
 
   std::vector<OAuthClientProblem> Check() && {
     CheckIdentity();
@@ -94,7 +97,7 @@ class Checker {
   }
 
   void CheckConsoleEntries() {
-    const ConsoleEntries entries = EntriesOf(client_.type);
+    const ConsoleEntries entries = EntriesOf(type_);
     if (CheckPresence(entries.client_name, client_.client_name.empty(), "client_name") &&
         !IsConsoleClientName(client_.client_name)) {
       Add("client_name",
@@ -138,7 +141,7 @@ class Checker {
       }
       if (secret.empty()) Add(field, "is empty");
     }
-    if (client_.type == OAuthClientType::kSelfClient) {
+    if (type_ == OAuthClientType::kSelfClient) {
       if (client_.shared_secret || client_.secrets.size() != 1) {
         Add("secrets",
             "must name exactly one DC: a Self Client lives in the DC whose console made it, and "
@@ -150,6 +153,7 @@ class Checker {
   }
 
   const OAuthClient& client_;
+  const std::optional<OAuthClientType> type_;  // nullopt: not known
   const std::vector<std::string>& known_dcs_;
   std::vector<OAuthClientProblem> problems_;
 };
@@ -179,7 +183,12 @@ const Secret* OAuthClient::SecretFor(std::string_view dc) const {
 
 std::vector<OAuthClientProblem> CheckOAuthClient(const OAuthClient& client,
                                                  const std::vector<std::string>& known_dcs) {
-  return Checker(client, known_dcs).Check();
+  return Checker(client, client.type, known_dcs).Check();
+}
+
+std::vector<OAuthClientProblem> CheckUntypedOAuthClient(const OAuthClient& client,
+                                                        const std::vector<std::string>& known_dcs) {
+  return Checker(client, std::nullopt, known_dcs).Check();
 }
 
 absl::StatusOr<OAuthClientRegistry> OAuthClientRegistry::Create(std::vector<OAuthClient> clients) {

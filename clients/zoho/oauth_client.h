@@ -53,6 +53,9 @@ struct OAuthClientProblem {
 // All problems at once; empty: fine. `known_dcs`: names that `secrets` may use.
 std::vector<OAuthClientProblem> CheckOAuthClient(const OAuthClient& client,
                                                  const std::vector<std::string>& known_dcs);
+// Of a client whose type is not known: what holds for all types.
+std::vector<OAuthClientProblem> CheckUntypedOAuthClient(const OAuthClient& client,
+                                                        const std::vector<std::string>& known_dcs);
 
 // The configured clients. Immutable; thread-safe.
 class OAuthClientRegistry {

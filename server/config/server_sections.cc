@@ -176,15 +176,15 @@ ProtocolLimits LoadProtocol(LoadContext& context) {
     limits.failure_backoff.push_back(ToAbslDuration(cooldown));
   }
   limits.throttle_cooldown = ToAbslDuration(protocol.throttle_cooldown());
-  if (!context.problems.Has("protocol")) {
-    for (const ProtocolLimits::Violation& violation : limits.Violations()) {
-      context.Refuse(absl::StrCat("protocol.", violation.field), violation.rule);
-    }
+  // What could not be read is zero, which makes no sum longer than it is.
+  for (const ProtocolLimits::Violation& violation : limits.Violations()) {
+    const std::string path = absl::StrCat("protocol.", violation.field);
+    if (!context.problems.Has(path)) context.Refuse(path, violation.rule);
   }
   const auto& accepted = protocol.accept_risks();
   if (std::find(accepted.begin(), accepted.end(),
                 config::v1::PROTOCOL_RISK_BUDGET_ABOVE_ZOHO_LIMIT) == accepted.end() &&
-      !context.problems.Has("protocol")) {
+      !context.problems.Has("protocol.accept_risks") && !context.problems.Has("protocol.budget")) {
     if (const int64_t sends = SendsWithin(kZohoWindow, limits.budget); sends > kZohoSends) {
       context.Refuse("protocol.budget",
                      absl::StrCat("allows ", sends, " sends in ", absl::FormatDuration(kZohoWindow),

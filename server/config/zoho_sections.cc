@@ -88,14 +88,15 @@ void LoadSecrets(LoadContext& context, const std::string& path, const config::v1
   if (!client->shared_secret) client->secrets = std::move(secrets);
 }
 
-// The console's rules, in the schema's words. Of a client whose type is not known only those that
-// hold for all types: the operator is to see everything that is wrong at once.
+// The console's rules, in the schema's words. Of a client whose type is not known those that hold
+// for all types: the operator is to see everything that is wrong at once.
 void CheckConsoleRules(LoadContext& context, const std::string& path, const OAuthClient& client,
                        bool type_known, const std::vector<std::string>& known_dcs) {
-  for (const OAuthClientProblem& problem : CheckOAuthClient(client, known_dcs)) {
+  for (const OAuthClientProblem& problem : type_known
+                                               ? CheckOAuthClient(client, known_dcs)
+                                               : CheckUntypedOAuthClient(client, known_dcs)) {
     // Checked above, with the entry's own line.
     if (problem.field == "name" || problem.field.starts_with("secrets[")) continue;
-    if (!type_known && problem.field != "client_id" && problem.field != "secrets") continue;
     std::string at = JoinPath(path, problem.field == "secrets" ? "dc_secrets" : problem.field);
     if (!context.problems.Has(at)) context.Refuse(at, problem.description);
   }

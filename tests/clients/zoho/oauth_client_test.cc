@@ -106,6 +106,29 @@ TEST(OAuthClientTest, EntriesThatDoNotApply) {
   EXPECT_THAT(FieldsOf(device), IsEmpty());  // not mandatory, yet possible
 }
 
+// Whichever the type, what is written has to be right; what is missing may not have to be there.
+TEST(OAuthClientTest, OfAnUnknownTypeWhatHoldsForAll) {
+  const auto fields = [](const OAuthClient& client) {
+    std::vector<std::string> found;
+    for (const OAuthClientProblem& problem : CheckUntypedOAuthClient(client, KnownDcs())) {
+      found.push_back(problem.field);
+    }
+    return found;
+  };
+  for (const OAuthClient& fine : {ServerBased(), ClientBased(), SelfClient()}) {
+    EXPECT_THAT(fields(fine), IsEmpty()) << fine.name;
+  }
+  OAuthClient bad;
+  bad.name = "bad";
+  bad.client_name = "Web$app";
+  bad.homepage_url = "ftp://app";
+  bad.redirect_uris = {"https://app.example/cb", "app.example"};
+  bad.javascript_domains = {"app.example"};
+  EXPECT_THAT(fields(bad),
+              UnorderedElementsAre("client_id", "client_name", "homepage_url", "redirect_uris[1]",
+                                   "javascript_domains[0]", "secrets"));
+}
+
 TEST(OAuthClientTest, ClientNames) {
   OAuthClient client = ServerBased();
   for (const char* fine : {"People", "R&D_sync 2", "Müller", "Ænima ªº", "Людзі", "صلة", "हिन्दी",

@@ -1,6 +1,7 @@
 // Problems that are not of one value: of several together, and of the command line and the file.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -43,6 +44,35 @@ TEST(ProblemsTest, ProtocolInequalitiesAreChecked) {
     EXPECT_EQ(Report(With("protocol: " + section + "\n")), "broker.yaml:10: protocol." + problem);
   }
   EXPECT_EQ(Report(With("protocol: {sent_lease: 16001ms, pre_send_lease: 4001ms}\n")), "");
+}
+
+TEST(ProblemsTest, AValueOfProtocolThatCannotBeReadHidesNoOther) {
+  EXPECT_EQ(
+      Report(With("protocol:\n  clock_drift: nope\n  sent_lease: 10s\n"
+                  "  budget: [{sends: 50, length: 10m}]\n")),
+      "broker.yaml:11: protocol.clock_drift: must be a duration such as 250ms, 5s, 10m or 1h, "
+      "not 'nope'\n"
+      "broker.yaml:12: protocol.sent_lease: must be greater than response_timeout + "
+      "commit_budget + clock_drift (15s), and is 10s\n"
+      "broker.yaml:13: protocol.budget: allows 50 sends in 10m, and Zoho 10; that must be "
+      "accepted by name: protocol.accept_risks: [BUDGET_ABOVE_ZOHO_LIMIT]");
+}
+
+// Nor is anything concluded from it.
+TEST(ProblemsTest, AValueOfProtocolThatCannotBeReadBreaksNoRule) {
+  for (const auto& [section, key] :
+       {std::pair<std::string, std::string>{"{response_timeout: nope, sent_lease: 7s}",
+                                            "response_timeout"},
+        {"{sent_lease: nope}", "sent_lease"},
+        {"{pre_send_lease: nope}", "pre_send_lease"},
+        {"{budget: [{sends: 5, length: nope}]}", "budget[0].length"},
+        {"{budget: [{sends: 50, length: 10m}, {sends: 5, length: 10m, per: x}]}", "budget[1].per"},
+        {"{budget: [{sends: 50, length: 10m}], accept_risks: [BUDGET]}", "accept_risks[0]"},
+        {"{failure_backoff: [5s, nope]}", "failure_backoff[1]"}}) {
+    const std::string report = Report(With("protocol: " + section + "\n"));
+    EXPECT_TRUE(report.starts_with("broker.yaml:10: protocol." + key + ": ")) << report;
+    EXPECT_EQ(std::count(report.begin(), report.end(), '\n'), 0) << report;
+  }
 }
 
 TEST(ProblemsTest, ABadCommandLineHidesNothingOfTheFile) {

@@ -207,6 +207,16 @@ const BadConfig kBadConfigs[] = {
      "NON_BROWSER or SELF_CLIENT, as in Zoho's developer console\n"
      "broker.yaml:3: oauth_clients[0].client_id: is mandatory: copy the Client ID from Zoho's "
      "developer console"},
+    {"BadClientTypeAndBadEntries",
+     Client("{name: a, type: WEB_BASED, client_name: 'Web$app', client_id: x, homepage_url: "
+            "'ftp://app', redirect_uris: ['app'], client_secret_file: secret}"),
+     "broker.yaml:3: oauth_clients[0].type: must be one of SERVER_BASED, CLIENT_BASED, MOBILE, "
+     "NON_BROWSER, SELF_CLIENT, not 'WEB_BASED'\n"
+     "broker.yaml:3: oauth_clients[0].client_name: has a special character: besides letters, "
+     "digits and spaces the console takes only '_' and '&'\n"
+     "broker.yaml:3: oauth_clients[0].homepage_url: must look like https://www.yourdomain.com\n"
+     "broker.yaml:3: oauth_clients[0].redirect_uris[0]: must look like "
+     "https://www.your-domain.com/callback (http:// on localhost only), without a fragment"},
     {"BadClientTypeAndNoSecret", Client("{name: a, type: WEB, client_id: x}"),
      "broker.yaml:3: oauth_clients[0].type: must be one of SERVER_BASED, CLIENT_BASED, MOBILE, "
      "NON_BROWSER, SELF_CLIENT, not 'WEB'\n"
