@@ -110,12 +110,17 @@ IssuingSettings LoadIssuing(LoadContext& context) {
   settings.breaker_failures = issuing.breaker_failures();
   settings.breaker_open = ToAbslDuration(issuing.breaker_open());
 
-  if (settings.forced_refresh > settings.refresh_ahead) {
+  // What could not be read is zero.
+  const auto exceeds = [&context](absl::Duration value, absl::Duration limit,
+                                  std::string_view limit_path) {
+    return value > limit && !context.problems.Has(limit_path);
+  };
+  if (exceeds(settings.forced_refresh, settings.refresh_ahead, "issuing.refresh_ahead")) {
     context.Refuse("issuing.forced_refresh",
                    "must not be greater than issuing.refresh_ahead: callers would wait for "
                    "refreshes that the background has not begun");
   }
-  if (settings.min_lifetime > settings.forced_refresh) {
+  if (exceeds(settings.min_lifetime, settings.forced_refresh, "issuing.forced_refresh")) {
     context.Refuse("issuing.min_lifetime",
                    "must not be greater than issuing.forced_refresh: tokens would be refused that "
                    "nobody refreshes yet");

@@ -75,6 +75,14 @@ TEST(ProblemsTest, AValueOfProtocolThatCannotBeReadBreaksNoRule) {
   }
 }
 
+TEST(ProblemsTest, AValueOfIssuingThatCannotBeReadBreaksNoRule) {
+  for (const std::string key : {"refresh_ahead", "forced_refresh", "min_lifetime"}) {
+    EXPECT_EQ(Report(With("issuing: {" + key + ": nope}\n")),
+              "broker.yaml:10: issuing." + key +
+                  ": must be a duration such as 250ms, 5s, 10m or 1h, not 'nope'");
+  }
+}
+
 TEST(ProblemsTest, ABadCommandLineHidesNothingOfTheFile) {
   const CommandLine line = ParseCommandLine({"--config", "broker.yaml", "--bogus", "--listen"},
                                             {{"TOKENBROKER_NONSENSE", "1"}});
