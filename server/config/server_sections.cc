@@ -11,7 +11,7 @@
 namespace tokenbroker {
 namespace {
 
-// What Zoho allows a refresh token (facts, section 5).
+// What Zoho allows a refresh token, and how long it refuses what goes beyond (facts, section 5).
 constexpr int64_t kZohoSends = 10;
 constexpr absl::Duration kZohoWindow = absl::Minutes(10);
 
@@ -57,6 +57,32 @@ int64_t SendsWithin(absl::Duration span, const std::vector<ProtocolLimits::Windo
     most = std::min(most, window.sends * (windows / window.length));
   }
   return most;
+}
+
+// Refuses what breaks Zoho's rules, unless it is accepted by name. Concludes nothing from a value
+// that could not be read, nor from accept_risks.
+void CheckZohosLimits(LoadContext& context, const ProtocolLimits& limits) {
+  const auto& accepted = context.config().protocol().accept_risks();
+  const auto open = [&](const std::string& path, config::v1::ProtocolRisk risk) {
+    return std::find(accepted.begin(), accepted.end(), risk) == accepted.end() &&
+           !context.problems.Has("protocol.accept_risks") && !context.problems.Has(path);
+  };
+  constexpr absl::string_view kAccept = "; that must be accepted by name: protocol.accept_risks: ";
+  if (open("protocol.budget", config::v1::PROTOCOL_RISK_BUDGET_ABOVE_ZOHO_LIMIT)) {
+    if (const int64_t sends = SendsWithin(kZohoWindow, limits.budget); sends > kZohoSends) {
+      context.Refuse("protocol.budget",
+                     absl::StrCat("allows ", sends, " sends in ", absl::FormatDuration(kZohoWindow),
+                                  ", and Zoho ", kZohoSends, kAccept, "[BUDGET_ABOVE_ZOHO_LIMIT]"));
+    }
+  }
+  if (limits.throttle_cooldown < kZohoWindow &&
+      open("protocol.throttle_cooldown",
+           config::v1::PROTOCOL_RISK_THROTTLE_COOLDOWN_BELOW_ZOHO_LIMIT)) {
+    context.Refuse(
+        "protocol.throttle_cooldown",
+        absl::StrCat("is less than the ", absl::FormatDuration(kZohoWindow),
+                     " for which Zoho throttles", kAccept, "[THROTTLE_COOLDOWN_BELOW_ZOHO_LIMIT]"));
+  }
 }
 
 }  // namespace
@@ -186,18 +212,7 @@ ProtocolLimits LoadProtocol(LoadContext& context) {
     const std::string path = absl::StrCat("protocol.", violation.field);
     if (!context.problems.Has(path)) context.Refuse(path, violation.rule);
   }
-  const auto& accepted = protocol.accept_risks();
-  if (std::find(accepted.begin(), accepted.end(),
-                config::v1::PROTOCOL_RISK_BUDGET_ABOVE_ZOHO_LIMIT) == accepted.end() &&
-      !context.problems.Has("protocol.accept_risks") && !context.problems.Has("protocol.budget")) {
-    if (const int64_t sends = SendsWithin(kZohoWindow, limits.budget); sends > kZohoSends) {
-      context.Refuse("protocol.budget",
-                     absl::StrCat("allows ", sends, " sends in ", absl::FormatDuration(kZohoWindow),
-                                  ", and Zoho ", kZohoSends,
-                                  "; that must be accepted by name: protocol.accept_risks: "
-                                  "[BUDGET_ABOVE_ZOHO_LIMIT]"));
-    }
-  }
+  CheckZohosLimits(context, limits);
   return limits;
 }
 

@@ -1,4 +1,4 @@
-// protocol: the budget, and what it takes to have one that breaks Zoho's rules.
+// protocol: what it takes to have a budget or a cooldown that breaks Zoho's rules.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -50,7 +50,28 @@ TEST(ProtocolSettingsTest, BudgetAboveZohosLimitCanBeAcceptedByName) {
             "");
   EXPECT_EQ(Report("{accept_risks: [FIRE]}"),
             "broker.yaml:1: protocol.accept_risks[0]: must be one of BUDGET_ABOVE_ZOHO_LIMIT, "
-            "not 'FIRE'");
+            "THROTTLE_COOLDOWN_BELOW_ZOHO_LIMIT, not 'FIRE'");
+}
+
+TEST(ProtocolSettingsTest, ThrottleCooldownBelowZohosIsRefused) {
+  for (const std::string section :
+       {"{throttle_cooldown: 599999ms}",
+        "{throttle_cooldown: 1ms, accept_risks: [BUDGET_ABOVE_ZOHO_LIMIT]}"}) {
+    EXPECT_EQ(Report(section),
+              "broker.yaml:1: protocol.throttle_cooldown: is less than the 10m for which Zoho "
+              "throttles; that must be accepted by name: protocol.accept_risks: "
+              "[THROTTLE_COOLDOWN_BELOW_ZOHO_LIMIT]");
+  }
+  EXPECT_EQ(Report("{throttle_cooldown: 600s}"), "");
+  EXPECT_EQ(Report("{throttle_cooldown: 1h}"), "");
+}
+
+TEST(ProtocolSettingsTest, ThrottleCooldownBelowZohosCanBeAcceptedByName) {
+  EXPECT_EQ(Report("{throttle_cooldown: 1s, accept_risks: [THROTTLE_COOLDOWN_BELOW_ZOHO_LIMIT]}"),
+            "");
+  EXPECT_EQ(Report("{throttle_cooldown: 1s, budget: [{sends: 11, length: 10m}], accept_risks: "
+                   "[THROTTLE_COOLDOWN_BELOW_ZOHO_LIMIT]}"),
+            absl::StrCat("broker.yaml:1: protocol.budget: allows 11 sends in 10m, ", kAccept));
 }
 
 }  // namespace
