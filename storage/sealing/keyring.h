@@ -17,8 +17,8 @@ struct SealingKey {
 };
 
 // Keys for sealing values: encrypting them so that nobody without the key can read, change or move
-// them. The first key seals, all of them open; to rotate, put a new key in front and keep the old
-// one until nothing sealed by it is left.
+// them. The first key seals, all of them open; to rotate, add a new key behind the old one in every
+// ring, put it in front, and keep the old one until nothing sealed by it is left.
 //
 //   Keyring keyring = *Keyring::Create({{"2026", new_key}, {"2025", old_key}});
 //   std::string sealed = *keyring.Seal(token.Reveal(), "grant 7, refresh token");
