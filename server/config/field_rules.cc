@@ -57,7 +57,7 @@ const std::vector<FieldRule>& AllFieldRules() {
       {"Protocol.background_reserve", "1", "0", "100"},
       {"Protocol.failure_backoff", "[5s, 15s, 60s, 300s]", "1ms", "1h"},
       {"Protocol.throttle_cooldown", "600s", "1ms", "24h"},
-      {"BudgetWindow.sends", "", "1", "1000"},
+      {"BudgetWindow.sends", "", "1", "100"},
       {"BudgetWindow.length", "", "1ms", "3600s"},
   };
   return *rules;

@@ -32,15 +32,14 @@ TEST(FormatConfigDurationTest, IsTheInverse) {
   EXPECT_EQ(FormatConfigDuration(absl::Seconds(600)), "10m");
 }
 
-// "Message.field" to the default that its comment in config.proto states.
-std::map<std::string, std::string> DocumentedDefaults() {
+// "Message.field" to its comment in config.proto, as one line with a space at its end.
+std::map<std::string, std::string> Comments() {
   const char* path = std::getenv("CONFIG_PROTO");
   std::ifstream file(path == nullptr ? "" : path);
   EXPECT_TRUE(file.good()) << "CONFIG_PROTO must name config.proto";
   const std::regex message_line("message (\\w+) \\{");
   const std::regex field_line("  (?:optional |repeated )?[\\w.]+ (\\w+) = \\d+;");
-  const std::regex default_text("Default (\"([^\"]*)\"|([^ ]*?))[.;,]? ");
-  std::map<std::string, std::string> defaults;
+  std::map<std::string, std::string> comments;
   std::string message, comment, line;
   while (std::getline(file, line)) {
     std::smatch match;
@@ -50,11 +49,20 @@ std::map<std::string, std::string> DocumentedDefaults() {
     } else if (line.starts_with("  // ")) {
       comment += line.substr(5) + " ";
     } else if (std::regex_match(line, match, field_line)) {
-      const std::string field = message + "." + match[1].str();
-      if (std::smatch found; std::regex_search(comment, found, default_text)) {
-        defaults[field] = found[2].matched ? found[2] : found[3];
-      }
+      comments[message + "." + match[1].str()] = comment;
       comment.clear();
+    }
+  }
+  return comments;
+}
+
+// "Message.field" to the default that its comment states.
+std::map<std::string, std::string> DocumentedDefaults() {
+  const std::regex default_text("Default (\"([^\"]*)\"|([^ ]*?))[.;,]? ");
+  std::map<std::string, std::string> defaults;
+  for (const auto& [field, comment] : Comments()) {
+    if (std::smatch found; std::regex_search(comment, found, default_text)) {
+      defaults[field] = found[2].matched ? found[2] : found[3];
     }
   }
   return defaults;
@@ -76,6 +84,37 @@ TEST(FieldRulesTest, AgreeWithTheSchemasComments) {
   for (const auto& [field, text] : documented) {
     EXPECT_NE(FindFieldRule(field), nullptr) << field << " is documented as " << text;
   }
+}
+
+TEST(FieldRulesTest, LimitsStandInTheSchemasComments) {
+  const std::map<std::string, std::string> comments = Comments();
+  for (const FieldRule& rule : AllFieldRules()) {
+    if (rule.min.empty()) continue;
+    const std::string field(rule.field);
+    ASSERT_TRUE(comments.contains(field)) << field;
+    const std::regex limits("(^| )" + std::string(rule.min) + " to " + std::string(rule.max) +
+                            "[.,:] ");
+    EXPECT_TRUE(std::regex_search(comments.at(field), limits))
+        << field << " is from " << rule.min << " to " << rule.max
+        << ", and its comment: " << comments.at(field);
+  }
+}
+
+TEST(FieldRulesTest, EveryOptionIsRequiredOrOptionalOrHasADefault) {
+  const std::map<std::string, std::string> comments = Comments();
+  int fields = 0;
+  const auto* file = config::v1::Config::descriptor()->file();
+  for (int i = 0; i < file->message_type_count(); ++i) {
+    const auto* message = file->message_type(i);
+    for (int k = 0; k < message->field_count(); ++k, ++fields) {
+      const std::string field = message->name() + "." + message->field(k)->name();
+      ASSERT_TRUE(comments.contains(field)) << field;
+      EXPECT_TRUE(
+          std::regex_search(comments.at(field), std::regex("REQUIRED|OPTIONAL|Default [^ ]")))
+          << field << ": " << comments.at(field);
+    }
+  }
+  EXPECT_GT(fields, 80);
 }
 
 TEST(FieldRulesTest, NameFieldsThatExistAndDefaultsWithinTheirLimits) {
