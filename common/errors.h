@@ -110,7 +110,7 @@ absl::Status ZohoUnavailableError(std::string_view dc, std::string_view last_err
 // UNAVAILABLE, STORE_UNAVAILABLE: Redis or the database file cannot be used now. `what` is for the
 // operator: no key, no value.
 absl::Status StoreUnavailableError(std::string_view what);
-// UNAVAILABLE, STORE_NOT_ACKNOWLEDGED: too few replicas acknowledged a write; nothing was sent.
+// UNAVAILABLE, STORE_NOT_ACKNOWLEDGED: too few replicas acknowledged a write; the primary has it.
 absl::Status StoreNotAcknowledgedError();
 // UNAVAILABLE, SHUTTING_DOWN: this replica drains; another one will answer. `more`: what else the
 // caller has to know.
