@@ -82,7 +82,7 @@ TEST_F(Storm, AThousandGrantsCauseAThousandRefreshes) {
         world_.ImportRegistration(org, "us", (*seeded)[i].refresh_token));
     ASSERT_TRUE(registered.status.ok()) << registered.status.error_message();
     // Every replica is asked for every grant.
-    for (int call = 0; call < 6; ++call) requests.push_back(RequestFor(org));
+    for (int call = 0; call < 10; ++call) requests.push_back(RequestFor(org));
   }
   LetTokensLive();
 
