@@ -229,7 +229,7 @@ TEST_F(ConsentTest, ACodeLivesSixtySecondsAndWorksOnce) {
   EXPECT_EQ(Token(ExchangeParameters(longer)).outcome, "minted");
 }
 
-TEST_F(ConsentTest, TenCodesPerTenMinutesAndClient) {
+TEST_F(ConsentTest, TenCodesPerTenMinutesClientAndDc) {
   for (int i = 0; i < 10; ++i) EXPECT_EQ(Authorize("us", ConsentParameters()).status, 302);
   const AccountsReply refused = Authorize("us", ConsentParameters());
   EXPECT_EQ(refused.outcome, "throttled");
@@ -237,7 +237,12 @@ TEST_F(ConsentTest, TenCodesPerTenMinutesAndClient) {
   Parameters other_client = ConsentParameters();
   other_client["client_id"] = "1000.USONLY";
   EXPECT_EQ(Authorize("us", other_client).status, 302);
-  Pass(absl::Seconds(600));
+  Parameters other_dc = ConsentParameters();
+  other_dc["sim_user"] = "eva";
+  EXPECT_EQ(Authorize("eu", other_dc).status, 302);
+  Pass(absl::Seconds(599));
+  EXPECT_EQ(Authorize("us", ConsentParameters()).outcome, "throttled");
+  Pass(absl::Seconds(1));
   EXPECT_EQ(Authorize("us", ConsentParameters()).status, 302);
 }
 
@@ -297,6 +302,10 @@ TEST_F(ConsentTest, SelfClientCodesComeFromTheConsole) {
   Parameters again = exchange;
   again["code"] = state_.CreateCode(request, now_).value();
   EXPECT_TRUE(Json(Token(again)).contains("refresh_token"));
+
+  again["code"] = state_.CreateCode(request, now_).value();
+  Pass(absl::Seconds(180));
+  EXPECT_EQ(Token(again).outcome, "invalid_code");
 
   request.life = absl::Seconds(10);
   again["code"] = state_.CreateCode(request, now_).value();
