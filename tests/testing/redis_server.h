@@ -67,8 +67,10 @@ class RedisServer {
   void Freeze();
   void Thaw();
   // Starts it again on the same port and folder, with the configuration as CONFIG REWRITE or a
-  // Sentinel left it. It must not be running.
+  // Sentinel left it, and returns once it answers. It must not be running.
   absl::Status Restart();
+  // The same, and returns at once.
+  absl::Status Spawn();
 
   // Like RedisCommand, by the server's Unix socket as a user of the fixture's own who may do
   // everything: TLS, passwords and ACLs do not matter.
@@ -80,7 +82,6 @@ class RedisServer {
   RedisServer(Options options, std::string directory)
       : options_(std::move(options)), directory_(std::move(directory)) {}
   absl::Status WriteFiles() const;
-  absl::Status Spawn();
   absl::Status WaitUntilReady();
   void End(int signal);
   std::string LogTail() const;
