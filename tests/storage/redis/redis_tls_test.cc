@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "storage/redis/connection.h"
 #include "storage/redis/tls.h"
+#include "tests/storage/redis/handshake_server.h"
 #include "tests/testing/certificate_authority.h"
 #include "tests/testing/redis_server.h"
 
@@ -21,6 +22,7 @@ namespace tokenbroker::redis {
 namespace {
 
 using ::testing::AnyOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -135,6 +137,27 @@ TEST_F(RedisTlsTest, RefusesACertificateForAnotherName) {
   // The right name for this certificate, wherever the server is.
   EXPECT_EQ(Use({.ca_file = ca_file_, .server_name = "redis.example"}), absl::OkStatus());
   EXPECT_EQ(Use({.ca_file = ca_file_, .server_name = "127.0.0.9"}), absl::OkStatus());
+}
+
+// A server for many names (a hosted Redis behind one address) chooses by the name that is asked
+// for.
+TEST_F(RedisTlsTest, AsksForTheServerByItsName) {
+  const auto server =
+      HandshakeServer::Start(Issue(*ca_, "DNS:localhost,DNS:redis.example,IP:127.0.0.1"));
+  ASSERT_TRUE(server.ok()) << server.status();
+  const auto open = [&](const std::string& host, const std::string& server_name) {
+    Login login;
+    login.tls = Context({.ca_file = ca_file_, .server_name = server_name});
+    return Connection::Open({host, (*server)->port()}, login, Soon()).status();
+  };
+  EXPECT_EQ(open("localhost", ""), absl::OkStatus());
+  EXPECT_EQ(open("127.0.0.1", "redis.example"), absl::OkStatus());
+  EXPECT_EQ(open("localhost", "redis.example."), absl::OkStatus());
+  // RFC 6066 knows names only.
+  EXPECT_EQ(open("127.0.0.1", ""), absl::OkStatus());
+  EXPECT_EQ(open("localhost", "127.0.0.1"), absl::OkStatus());
+  EXPECT_THAT((*server)->names(),
+              ElementsAre("localhost", "redis.example", "redis.example", "", ""));
 }
 
 TEST_F(RedisTlsTest, ShowsAClientCertificateWhereOneIsWanted) {
