@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "tests/e2e/callback_threads.h"
 #include "tests/faults/fault_world.h"
@@ -49,13 +47,16 @@ TEST(Callers, ADeadConnectionIsNotPostedToTwice) {
 }
 
 // Promise: a caller that leaves costs nothing, and G4, what it started is finished. Fault: a caller
-// cancels while Zoho works on its refresh. Asserted: the broker has ended the call within 10 ms of
-// the cancellation, by the clocks of this machine (the median of 21, since any single one may hit a
-// busy processor), while the refresh is still under way; then the refresh is stored, 1 request in
-// all.
+// cancels while Zoho works on its refresh, 21 times. Asserted: by the clocks of this machine the
+// broker has ended half of the calls within 10 ms of the cancellation and four fifths within 100 ms
+// (any single one may hit a busy processor), while the refresh is still under way; then the refresh
+// is stored, 1 request in all.
 TEST(Callers, CancellationFreesTheWaiterAndNotTheRefresh) {
-  constexpr int kCancellations = 21;
-  constexpr absl::Duration kGone = absl::Milliseconds(10);
+  constexpr size_t kCancellations = 21;
+  constexpr int kMaxCalls = 27;
+  constexpr absl::Duration kHalfGone = absl::Milliseconds(10);
+  constexpr absl::Duration kMostGone = absl::Milliseconds(100);
+  const std::string kCancelled = "\"CANCELLED\"";
   e2e::KeepCallbackThreads();
   Scale scale;
   scale.response_timeout = absl::Seconds(20);
@@ -68,21 +69,7 @@ TEST(Callers, CancellationFreesTheWaiterAndNotTheRefresh) {
 
   HoldReplies(world);
   std::vector<absl::Duration> delays;
-  for (int i = 0; i < kCancellations; ++i) {
-    const auto cancellations = [&] {
-      std::vector<absl::Time> times;
-      for (const absl::string_view line : absl::StrSplit(broker.process().err(), '\n')) {
-        if (!absl::StrContains(line, "\"CANCELLED\"")) continue;
-        const nlohmann::json entry = nlohmann::json::parse(line, nullptr, false);
-        absl::Time time;
-        std::string error;
-        if (!entry.is_discarded() &&
-            absl::ParseTime(absl::RFC3339_full, entry.value("time", ""), &time, &error)) {
-          times.push_back(time);
-        }
-      }
-      return times;
-    };
+  for (int i = 0; delays.size() < kCancellations && i < kMaxCalls; ++i) {
     grpc::ClientContext context;
     v1::GetAccessTokenRequest request;
     request.set_org_id("acme");
@@ -98,17 +85,18 @@ TEST(Callers, CancellationFreesTheWaiterAndNotTheRefresh) {
       // cancelled before the broker hears of it, and not counted.
       absl::SleepFor(absl::Milliseconds(20));
     }
+    const size_t before = LogTimes(broker, kCancelled).size();
     const absl::Time cancelled = absl::Now();
     context.TryCancel();
     EXPECT_EQ(ended.get_future().get().error_code(), grpc::StatusCode::CANCELLED);
-    const size_t before = delays.size();
-    if (WaitUntil([&] { return cancellations().size() > before; }, absl::Seconds(2))) {
-      delays.push_back(cancellations().back() - cancelled);
+    if (WaitUntil([&] { return LogTimes(broker, kCancelled).size() > before; }, absl::Seconds(2))) {
+      delays.push_back(LogTimes(broker, kCancelled).back() - cancelled);
     }
   }
-  ASSERT_GT(delays.size(), kCancellations / 2u);
+  ASSERT_GE(delays.size(), 18u);
   std::sort(delays.begin(), delays.end());
-  EXPECT_LE(delays[delays.size() / 2], kGone);
+  EXPECT_LE(delays[delays.size() / 2], kHalfGone);
+  EXPECT_LE(delays[delays.size() * 8 / 10], kMostGone);
   EXPECT_EQ(world.zoho().hung(), 1);
 
   EXPECT_EQ(world.zoho().ReleaseHung(), 1);

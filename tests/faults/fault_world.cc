@@ -124,6 +124,21 @@ double Metric(Broker& broker, const std::string& name, const std::string& labels
   return sum;
 }
 
+std::vector<absl::Time> LogTimes(Broker& broker, const std::string& text) {
+  std::vector<absl::Time> times;
+  for (const absl::string_view line : absl::StrSplit(broker.process().err(), '\n')) {
+    if (!absl::StrContains(line, text)) continue;
+    const nlohmann::json entry = nlohmann::json::parse(line, nullptr, false);
+    absl::Time time;
+    std::string error;
+    if (!entry.is_discarded() &&
+        absl::ParseTime(absl::RFC3339_full, entry.value("time", ""), &time, &error)) {
+      times.push_back(time);
+    }
+  }
+  return times;
+}
+
 void HoldReplies(World& world, int times, const std::string& org_id) {
   FaultRule rule;
   rule.org_id = org_id;

@@ -69,6 +69,8 @@ std::future<Broker::Token> Ask(Broker& broker, const std::string& org_id,
 std::function<void(v1::GetAccessTokenRequest&)> Rejecting(int64_t version);
 // The sum of a metric's samples whose labels contain `labels`; 0: there is none.
 double Metric(Broker& broker, const std::string& name, const std::string& labels = "");
+// When the lines of its log that contain `text` were written, by the broker's wall clock.
+std::vector<absl::Time> LogTimes(Broker& broker, const std::string& text);
 
 // Zoho works on the next `times` refreshes, or codes, of `org_id` (of the simulator's; "": any) and
 // keeps the replies until Simulator::ReleaseHung.
