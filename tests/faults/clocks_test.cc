@@ -141,13 +141,26 @@ TEST(RedisClockSetBack, TokenOfUnknownAgeIsFetchedAnew) {
 
 class BrokerClock : public Clocks {};
 
+// Whether the broker's wall clock is `offset` seconds off, give or take a few: by the line of its
+// log about a call that is made for that.
+bool BrokerIsOff(Broker& broker, int64_t offset) {
+  const std::string call = "\"GRANT_OF_NOBODY\"";
+  const size_t before = LogTimes(broker, call).size();
+  broker.GetAccessToken("GRANT_OF_NOBODY");
+  if (!WaitUntil([&] { return LogTimes(broker, call).size() > before; })) return false;
+  const absl::Duration off = LogTimes(broker, call).back() - absl::Now();
+  return absl::AbsDuration(off - absl::Seconds(offset)) < absl::Seconds(30);
+}
+
 // Promise: G2 and the token's life; only Redis' clock and the broker's monotonic one count. Fault:
-// the broker's wall clock jumps before a refresh and while its request is at Zoho. Asserted: 1
-// request in all; the caller gets a token that is good and is told a life of an hour.
+// the broker's wall clock jumps while its request is at Zoho; it refreshes once more afterwards.
+// Asserted: its log shows the jump; 1 request while the first is awaited, 2 in all, one after the
+// other; the caller gets both tokens, and is told a life of an hour each time.
 TEST_P(BrokerClock, JumpsDuringARefresh) {
   WallClock clock(absl::StrCat(::testing::TempDir(), "/broker-clock-", getpid()));
   World world(RedisWorld(Patient()));
   Broker& a = world.StartBroker({}, clock.Environment());
+  ASSERT_TRUE(BrokerIsOff(a, 0));
   Broker& b = world.StartBroker();
   world.RegisterImported(b, "acme", "us");
   LetTokensLive(world);
@@ -155,6 +168,7 @@ TEST_P(BrokerClock, JumpsDuringARefresh) {
   std::future<Broker::Token> of_a = Ask(a, "acme");
   ASSERT_TRUE(WaitUntil([&] { return world.zoho().hung() == 1; }));
   clock.Set(GetParam());
+  ASSERT_TRUE(BrokerIsOff(a, SecondsOf(GetParam())));
   std::future<Broker::Token> of_b = Ask(b, "acme");
   LetPass(absl::Milliseconds(500));
   EXPECT_EQ(world.Refreshes(), 1);
@@ -166,6 +180,15 @@ TEST_P(BrokerClock, JumpsDuringARefresh) {
   EXPECT_EQ(of_b.get().token.access_token(), first.token.access_token());
   EXPECT_EQ(a.GetAccessToken("acme").token.access_token(), first.token.access_token());
   EXPECT_EQ(world.Refreshes(), 1);
+
+  const Broker::Token second = a.GetAccessToken("acme", Rejecting(first.token.version()));
+  ASSERT_TRUE(second.status.ok()) << second.status.error_message();
+  EXPECT_EQ(second.token.source(), v1::TOKEN_SOURCE_REFRESHED);
+  EXPECT_EQ(second.token.version(), first.token.version() + 1);
+  EXPECT_GT(second.token.expires_in().seconds(), 3500);
+  EXPECT_LE(second.token.expires_in().seconds(), 3600);
+  EXPECT_TRUE(IsGood(world, second.token.access_token()));
+  EXPECT_EQ(world.Refreshes(), 2);
   EXPECT_EQ(world.log().MaxInFlightPerGrant(), 1);
 }
 
