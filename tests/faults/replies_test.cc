@@ -1,14 +1,19 @@
 #include <gtest/gtest.h>
 
-#include <map>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "storage/redis/redis_token_store.h"
+#include "tests/faults/fault_world.h"
 #include "tests/testing/lossy_proxy.h"
 #include "tests/testing/redis_server.h"
 
@@ -18,24 +23,30 @@ namespace tokenbroker::faults {
 namespace {
 
 constexpr int kTriesPerCall = 200;
+constexpr int kGrantsPerPage = 5;
 
-ProtocolLimits Limits() {
+// `window`: how long a send is counted. The budget is not what is tested.
+ProtocolLimits Limits(absl::Duration window) {
   ProtocolLimits limits;
-  limits.budget = {{100, absl::Milliseconds(1)}};  // the budget is not what is tested
+  limits.budget = {{100, window}};
   limits.failure_backoff = {absl::ZeroDuration()};
   return limits;
 }
 
-std::unique_ptr<RedisTokenStore> OpenStore(const LossyProxy& proxy, absl::Duration timeout,
-                                           int tries) {
+RedisTokenStoreOptions StoreOptions(const LossyProxy& proxy, absl::Duration timeout,
+                                    absl::Duration window) {
   RedisTokenStoreOptions options;
   options.host = "127.0.0.1";
   options.port = proxy.port();
   options.command_timeout = timeout;
   options.connect_timeout = absl::Seconds(5);
-  options.tries = tries;
+  options.tries = 3;
   options.replica_acks = 0;
-  options.limits = Limits();
+  options.limits = Limits(window);
+  return options;
+}
+
+std::unique_ptr<RedisTokenStore> OpenStore(RedisTokenStoreOptions options) {
   auto store = RedisTokenStore::Create(std::move(options));
   EXPECT_TRUE(store.ok()) << store.status();
   return *std::move(store);
@@ -47,7 +58,7 @@ std::unique_ptr<RedisTokenStore> OpenStore(const LossyProxy& proxy, absl::Durati
 class Model {
  public:
   Model(TokenStore& store, std::string org)
-      : store_(store), key_{std::move(org), Environment::kProduction, "web"} {}
+      : store_(store), key_{std::move(org), Environment::kProduction, e2e::World::kWebClient} {}
 
   // Creates the grant, or replaces it.
   void Register() {
@@ -55,11 +66,11 @@ class Model {
     request.key = key_;
     request.attempt_id = NewAttemptId();
     request.info.dc = "us";
+    request.info.display_name = key_.org_id;
     request.refresh_token = Secret(Name("refresh", generation_ + 1));
     request.tokens = Tokens(generation_ + 1);
     const auto result = Repeat([&] { return store_.Register(request); });
-    ++generation_;
-    ++epoch_;
+    Supersede();
     Check(result.record, "Register");
   }
 
@@ -85,11 +96,14 @@ class Model {
       const FailRequest fail{key_, attempt, epoch_, generation_, FailureKind::kTransient, "502"};
       const FailResult failed = Repeat([&] { return store_.Fail(fail); });
       EXPECT_EQ(failed.outcome, FailResult::Outcome::kRecorded);
+      ++failures_;
+      Load();
       return;
     }
     const CommitRequest commit{key_, attempt, generation_, Tokens(generation_ + 1)};
     const CommitResult committed = Repeat([&] { return store_.Commit(commit); });
     ++generation_;
+    failures_ = 0;
     EXPECT_TRUE(committed.outcome == CommitResult::Outcome::kCommitted ||
                 committed.outcome == CommitResult::Outcome::kDuplicate);
     Check(committed.record, "Commit");
@@ -99,11 +113,45 @@ class Model {
     const RevokeResult result = Repeat([&] { return store_.Revoke({key_}); });
     EXPECT_TRUE(result.outcome == RevokeResult::Outcome::kRevoked ||
                 result.outcome == RevokeResult::Outcome::kAlreadyRevoked);
-    ++generation_;
-    ++epoch_;
+    Supersede();
     EXPECT_EQ(result.record.generation, generation_);
     EXPECT_EQ(result.record.access_token, Secret(Name("access", generation_ - 1)));
-    Register();
+  }
+
+  // Of a grant that is revoked.
+  void ForgetTokens() {
+    Repeat([&]() -> absl::StatusOr<bool> {
+      const absl::Status status = store_.ForgetTokens(key_, generation_);
+      if (!status.ok()) return status;
+      return true;
+    });
+    const GrantRecord record = Repeat([&] { return store_.Load(key_); });
+    EXPECT_EQ(record.state, GrantState::kRevoked);
+    EXPECT_EQ(record.generation, generation_) << key_.org_id;
+    EXPECT_TRUE(record.access_token.empty() && record.refresh_token.empty()) << key_.org_id;
+  }
+
+  void CountSend() {
+    const CountSendRequest request{key_, NewAttemptId()};
+    const CountSendResult counted = Repeat([&] { return store_.CountSend(request); });
+    EXPECT_EQ(counted.outcome, CountSendResult::Outcome::kCounted) << key_.org_id;
+  }
+
+  // The grants whose orgs begin with `prefix` are exactly `grants`, in this order: two pages, each
+  // counted for the first of them. Which reply is whose grant's, only its place tells.
+  static void List(std::vector<Model>& grants, const std::string& prefix) {
+    Model& first = grants.front();
+    std::vector<GrantRecord> records;
+    std::string after;
+    do {
+      const GrantPage page =
+          first.Repeat([&] { return first.store_.ListPage(prefix, after, kGrantsPerPage); });
+      EXPECT_TRUE(page.unreadable.empty());
+      records.insert(records.end(), page.records.begin(), page.records.end());
+      after = page.next;
+    } while (!after.empty() && records.size() < grants.size());
+    ASSERT_EQ(records.size(), grants.size()) << prefix;
+    for (size_t i = 0; i < records.size(); ++i) grants[i].CheckListed(records[i]);
   }
 
   int64_t operations() const { return operations_; }
@@ -122,6 +170,13 @@ class Model {
     return tokens;
   }
 
+  // What Register and Revoke have in common.
+  void Supersede() {
+    ++generation_;
+    ++epoch_;
+    failures_ = 0;
+  }
+
   template <typename Operation>
   auto Repeat(Operation operation) -> std::decay_t<decltype(*operation())> {
     ++operations_;
@@ -136,18 +191,27 @@ class Model {
   }
 
   void Check(const GrantRecord& record, const char* operation) {
-    const bool right = record.generation == generation_ && record.epoch == epoch_ &&
-                       record.access_token == Secret(Name("access", generation_)) &&
-                       record.info.dc == "us";
+    Judge(record.access_token == Secret(Name("access", generation_)), record, operation);
+  }
+  void CheckListed(const GrantRecord& record) {
+    Judge(record.access_token.empty(), record, "ListPage");
+  }
+  void Judge(bool right_token, const GrantRecord& record, const char* operation) {
+    const bool right = right_token && record.key == key_ && record.generation == generation_ &&
+                       record.epoch == epoch_ && record.info.display_name == key_.org_id &&
+                       record.consecutive_failures == failures_;
     if (!right) ++misrouted_;
     EXPECT_TRUE(right) << operation << " of " << key_.org_id << ": generation " << record.generation
-                       << " for " << generation_ << ", epoch " << record.epoch << " for " << epoch_;
+                       << " for " << generation_ << ", epoch " << record.epoch << " for " << epoch_
+                       << ", failures " << record.consecutive_failures << " for " << failures_
+                       << ", registered as " << record.info.display_name;
   }
 
   TokenStore& store_;
   const GrantKey key_;
   int64_t generation_ = 0;
   int64_t epoch_ = 0;
+  int32_t failures_ = 0;  // in a row
   int repetitions_ = 0;
   int64_t operations_ = 0;
   int64_t unanswered_ = 0;
@@ -158,7 +222,8 @@ class Model {
 // Fault: of the replies of all operations, mixed over 64 grants and 8 threads that share
 // connections, 2 % come after the deadline, 4 % in slices, 4 % are cut after a byte that is another
 // one each time. Asserted: 100,000 operations, 0 replies that are another grant's or another
-// generation's, every operation carried out exactly once.
+// generation's, every registration, lease, refresh, failure and revocation carried out exactly once
+// (sends are counted by the next test).
 TEST(Replies, LateSlicedAndCutOnesReachNobodyElse) {
   constexpr int kThreads = 8;
   constexpr int kGrantsPerThread = 8;
@@ -166,7 +231,8 @@ TEST(Replies, LateSlicedAndCutOnesReachNobodyElse) {
   const auto server = RedisServer::Start({});
   ASSERT_TRUE(server.ok()) << server.status();
   LossyProxy proxy((*server)->port());
-  std::unique_ptr<RedisTokenStore> store = OpenStore(proxy, absl::Milliseconds(25), 3);
+  std::unique_ptr<RedisTokenStore> store =
+      OpenStore(StoreOptions(proxy, absl::Milliseconds(25), absl::Milliseconds(1)));
   proxy.SetWeather(
       {.delayed = 0.02, .delay = absl::Milliseconds(40), .sliced = 0.04, .cut = 0.04, .seed = 20});
 
@@ -180,20 +246,23 @@ TEST(Replies, LateSlicedAndCutOnesReachNobodyElse) {
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       std::mt19937_64 random(t);
+      const std::string orgs = absl::StrCat("org-", t, "-");
       std::vector<Model> grants;
       for (int i = 0; i < kGrantsPerThread; ++i) {
-        grants.emplace_back(*store, absl::StrCat("org-", t, "-", i));
+        grants.emplace_back(*store, absl::StrCat(orgs, i));
         grants.back().Register();
       }
       Totals& total = totals[t];
       while (total.operations < kOperations / kThreads && !::testing::Test::HasFailure()) {
         Model& grant = grants[random() % grants.size()];
-        switch (random() % 8) {
+        switch (random() % 11) {
           case 0:
             grant.Register();
             break;
           case 1:
             grant.Revoke();
+            if (random() % 2 == 0) grant.ForgetTokens();
+            grant.Register();
             break;
           case 2:
             grant.Refresh(/*fails=*/true);
@@ -201,6 +270,12 @@ TEST(Replies, LateSlicedAndCutOnesReachNobodyElse) {
           case 3:
           case 4:
             grant.Refresh(/*fails=*/false);
+            break;
+          case 5:
+            grant.CountSend();
+            break;
+          case 6:
+            Model::List(grants, orgs);
             break;
           default:
             grant.Load();
@@ -228,51 +303,135 @@ TEST(Replies, LateSlicedAndCutOnesReachNobodyElse) {
   EXPECT_GT(damage.delayed, 1000);
   EXPECT_GT(damage.sliced, 2000);
   EXPECT_GT(damage.cut, 2000);
+  EXPECT_GT(damage.cut_after.size(), 100u);  // different lengths
   RecordProperty("unanswered", std::to_string(all.unanswered));
   RecordProperty("delayed", std::to_string(damage.delayed));
   RecordProperty("sliced", std::to_string(damage.sliced));
   RecordProperty("cut", std::to_string(damage.cut));
 }
 
-// Promise: an operation whose reply is lost has its one effect and gives its answer when repeated.
-// Fault: the reply to each script is cut after its first byte, after its second, and so on to its
-// last but one; the script has run. Asserted: for every length the operation succeeds at the second
-// try, and generation and epoch have moved by one.
-TEST(Replies, CutAfterEveryByteChangesNothing) {
-  const auto server = RedisServer::Start({});
-  ASSERT_TRUE(server.ok()) << server.status();
-  LossyProxy proxy((*server)->port());
-  std::unique_ptr<RedisTokenStore> store = OpenStore(proxy, absl::Seconds(5), 3);
-  Model grant(*store, "acme");
-  grant.Register();
-  grant.Refresh(false);
-  grant.Refresh(true);
-  grant.Revoke();  // all scripts are loaded now
+// One operation of a grant, and what it sends to Redis.
+struct Operation {
+  std::string name;
+  std::function<void()> run;
+  int scripts = 0;
+  int waits = 0;  // for replicas
+  int sends = 0;  // that it counts in the grant's budget
+};
 
-  const std::map<std::string, std::function<void()>> operations = {
-      {"Register", [&] { grant.Register(); }},
-      {"Refresh", [&] { grant.Refresh(false); }},
-      {"Failure", [&] { grant.Refresh(true); }},
-      {"Revoke", [&] { grant.Revoke(); }},
-  };
-  for (const auto& [name, operation] : operations) {
-    SCOPED_TRACE(name);
-    // The n-th script of the operation.
-    for (int script = 0; script < 3; ++script) {
-      int cut = 0;
-      for (size_t bytes = 0; bytes < 2000 && !HasFailure(); ++bytes) {
-        const int before = proxy.answers_lost();
-        proxy.LoseAnswersTo("EVALSHA", 1, bytes, script);
-        operation();
-        if (proxy.answers_lost() == before) break;  // shorter than that, or there is no n-th
-        ++cut;
-      }
-      EXPECT_TRUE(script > 0 || cut > 10) << cut;
-    }
+class CutReplies : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto primary = RedisServer::Start({});
+    ASSERT_TRUE(primary.ok()) << primary.status();
+    primary_ = *std::move(primary);
+    RedisServer::Options options;
+    options.replica_of = primary_->port();
+    auto replica = RedisServer::Start(std::move(options));
+    ASSERT_TRUE(replica.ok()) << replica.status();
+    replica_ = *std::move(replica);
+    ASSERT_TRUE(InStep(*primary_, {replica_.get()}));
+    proxy_ = std::make_unique<LossyProxy>(primary_->port());
+    RedisTokenStoreOptions store = StoreOptions(*proxy_, absl::Seconds(5), absl::Hours(1));
+    store.replica_acks = 1;
+    store.replica_ack_timeout = absl::Seconds(5);
+    store_ = OpenStore(std::move(store));
+    grant_ = std::make_unique<Model>(*store_, kOrg);
+    grant_->Register();
+    // Once each, so that all scripts are loaded.
+    for (const Operation& operation : operations_) operation.run();
+    TakeSends();
   }
-  proxy.LoseAnswersTo("", 0);
-  EXPECT_EQ(grant.unanswered(), 0);
-  EXPECT_EQ(grant.misrouted(), 0);
+
+  // The entries of the grant's journal of sends, which is emptied.
+  int TakeSends() {
+    const std::string journal = Field(*primary_, kOrg, "js");
+    const std::string key = absl::StrCat("tb:{", kOrg, ":PRODUCTION:", e2e::World::kWebClient, "}");
+    EXPECT_TRUE(primary_->Command({"HDEL", key, "js"}).ok());
+    return static_cast<int>(
+        std::vector<std::string>(absl::StrSplit(journal, ',', absl::SkipEmpty())).size());
+  }
+
+  // That the primary has carried out so far.
+  int64_t Waits() const {
+    int64_t calls = 0;
+    const std::string statistics = primary_->Info("commandstats", "cmdstat_wait");
+    const std::pair<std::string, std::string> first =
+        absl::StrSplit(statistics, absl::MaxSplits(',', 1));
+    EXPECT_TRUE(absl::SimpleAtoi(absl::StripPrefix(first.first, "calls="), &calls)) << statistics;
+    return calls;
+  }
+
+  // Carries out the operation again and again, the reply to its n-th `command` cut after no byte,
+  // after its first, and so on to its last but one. How many lengths there were; 0: there is no
+  // n-th.
+  int CutEach(const Operation& operation, const std::string& command, int n) {
+    int cut = 0;
+    const int64_t waits = Waits();
+    for (size_t bytes = 0; bytes < kLongest && !HasFailure(); ++bytes) {
+      const int before = proxy_->answers_lost();
+      proxy_->LoseAnswersTo(command, 1, bytes, n);
+      operation.run();
+      EXPECT_EQ(TakeSends(), operation.sends) << "cut after " << bytes << " bytes";
+      if (proxy_->answers_lost() == before) {
+        // Replicas are waited for again if it is not known that they have the write.
+        const int again = command == kWait ? cut : 0;
+        EXPECT_EQ(Waits() - waits, (cut + 1) * operation.waits + again);
+        return cut;
+      }
+      ++cut;
+    }
+    EXPECT_TRUE(HasFailure()) << "longer than " << kLongest << " bytes";
+    return cut;
+  }
+
+  static constexpr size_t kLongest = 2000;
+  static constexpr char kWait[] = "$4\r\nWAIT\r\n";
+  static constexpr char kOrg[] = "acme";
+
+  std::unique_ptr<RedisServer> primary_;
+  std::unique_ptr<RedisServer> replica_;
+  std::unique_ptr<LossyProxy> proxy_;
+  std::unique_ptr<RedisTokenStore> store_;
+  std::unique_ptr<Model> grant_;
+  // Whatever revokes registers again.
+  const std::vector<Operation> operations_ = {
+      {"Register", [this] { grant_->Register(); }, 1, 1, 0},
+      {"Refresh", [this] { grant_->Refresh(false); }, 3, 2, 1},
+      {"Failure", [this] { grant_->Refresh(true); }, 3, 1, 1},
+      {"Revoke",
+       [this] {
+         grant_->Revoke();
+         grant_->Register();
+       },
+       2, 2, 0},
+      {"ForgetTokens",
+       [this] {
+         grant_->Revoke();
+         grant_->ForgetTokens();
+         grant_->Register();
+       },
+       3, 2, 0},
+      {"CountSend", [this] { grant_->CountSend(); }, 1, 1, 1},
+  };
+};
+
+// Promise: an operation whose reply is lost has its one effect and gives its answer when repeated.
+// Fault: the reply to each of the eight scripts, and to each WAIT for a replica, is cut after no
+// byte, after its first, and so on to its last but one; the command has been carried out. Asserted:
+// for every length the operation succeeds without being asked again, generation, epoch and failures
+// have moved as by one of it, its send is in the journal once, and replicas were waited for again.
+TEST_F(CutReplies, CutAfterEveryByteChangesNothing) {
+  for (const Operation& operation : operations_) {
+    SCOPED_TRACE(operation.name);
+    for (int n = 0; n < operation.scripts; ++n) EXPECT_GT(CutEach(operation, "EVALSHA", n), 10);
+    EXPECT_EQ(CutEach(operation, "EVALSHA", operation.scripts), 0);
+    // ":1\r\n"
+    for (int n = 0; n < operation.waits; ++n) EXPECT_EQ(CutEach(operation, kWait, n), 4);
+    EXPECT_EQ(CutEach(operation, kWait, operation.waits), 0);
+  }
+  EXPECT_EQ(grant_->unanswered(), 0);
+  EXPECT_EQ(grant_->misrouted(), 0);
 }
 
 }  // namespace
