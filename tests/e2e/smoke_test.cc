@@ -3,7 +3,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "tests/e2e/world.h"
 
-// The least that a build has to do. Also run against the image's binary.
+// The least that a build has to do. scripts/lib/image_check.sh asks the same of the image.
 namespace tokenbroker::e2e {
 namespace {
 

@@ -69,7 +69,7 @@ CallError Explain(const grpc::Status& status) {
 namespace {
 
 std::vector<std::string> BrokerCommand(const std::string& config_path) {
-  // A command before the program's arguments: how the image's binary is tested.
+  // A command before the program's arguments, e.g. to run it in a mount namespace of a test's own.
   const char* command = getenv("TB_BROKER_COMMAND");
   std::vector<std::string> words =
       absl::StrSplit(command == nullptr ? TB_BROKER_BINARY : command, ' ');
@@ -137,10 +137,6 @@ World::World(Options options) : options_(std::move(options)) {
   std::string path = (std::filesystem::temp_directory_path() / "tb-e2e-XXXXXX").string();
   EXPECT_NE(mkdtemp(path.data()), nullptr);
   directory_ = path;
-  // The image's binary runs as another user.
-  if (getenv("TB_BROKER_COMMAND") != nullptr) {
-    std::filesystem::permissions(directory_, std::filesystem::perms::all);
-  }
 
   Simulator::Options simulator;
   simulator.behaviour = options_.behaviour;
