@@ -22,9 +22,10 @@ class Replication : public ::testing::Test {
       *replica = *std::move(started);
     }
     // Both count for the primary: a replica believes so a little earlier.
-    ASSERT_TRUE(WaitUntil([&] {
+    const auto both = [&] {
       return world_->redis().Command({"WAIT", "2", "100"}).value_or("") == "2";
-    }));
+    };
+    ASSERT_TRUE(WaitUntil(both));
     ASSERT_TRUE(InStep(world_->redis(), {first_.get(), second_.get()}));
     network_ = std::make_unique<LossyProxy>(world_->redis().port());
   }

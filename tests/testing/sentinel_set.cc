@@ -60,6 +60,11 @@ absl::StatusOr<std::unique_ptr<SentinelSet>> SentinelSet::Start(Options options)
     if (!sentinel.ok()) return sentinel.status();
     set->sentinels_.push_back(*std::move(sentinel));
   }
+  const auto knows_all = [&](const std::unique_ptr<RedisServer>& sentinel) {
+    const absl::StatusOr<std::string> state = sentinel->Command({"SENTINEL", "MASTER", name});
+    return state.ok() && Field(*state, "num-slaves") == options.replicas &&
+           Field(*state, "num-other-sentinels") == options.sentinels - 1;
+  };
   const bool together = WaitUntil([&] {
     if (static_cast<int>(set->replicas().size()) != options.replicas) return false;
     for (const auto& server : set->servers_) {
@@ -67,13 +72,7 @@ absl::StatusOr<std::unique_ptr<SentinelSet>> SentinelSet::Start(Options options)
         return false;
       }
     }
-    return std::all_of(
-        set->sentinels_.begin(), set->sentinels_.end(),
-        [&](const std::unique_ptr<RedisServer>& sentinel) {
-          const absl::StatusOr<std::string> state = sentinel->Command({"SENTINEL", "MASTER", name});
-          return state.ok() && Field(*state, "num-slaves") == options.replicas &&
-                 Field(*state, "num-other-sentinels") == options.sentinels - 1;
-        });
+    return std::all_of(set->sentinels_.begin(), set->sentinels_.end(), knows_all);
   });
   if (!together) return absl::UnavailableError("the Sentinels do not come together");
   return set;
@@ -127,11 +126,10 @@ absl::Status SentinelSet::FailOver(absl::Duration timeout) {
   RedisServer* const old = primary();
   if (old == nullptr) return absl::UnavailableError("the Sentinels do not agree");
   // "NOGOODSLAVE" until the Sentinel has heard of the replicas' state.
-  const bool begun = WaitUntil(
-      [&] {
-        return sentinels_[0]->Command({"SENTINEL", "FAILOVER", kPrimaryName}).ok();
-      },
-      timeout);
+  const auto begin = [&] {
+    return sentinels_[0]->Command({"SENTINEL", "FAILOVER", kPrimaryName}).ok();
+  };
+  const bool begun = WaitUntil(begin, timeout);
   if (!begun) return absl::UnavailableError("the Sentinel begins no failover");
   return WaitForOtherPrimary(*old, timeout);
 }

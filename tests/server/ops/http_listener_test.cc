@@ -144,10 +144,10 @@ TEST_F(HttpListenerTest, PagesGetDecodedParameters) {
 
 // Of two Content-Types a browser or proxy takes whichever it likes.
 TEST_F(HttpListenerTest, PagesOwnContentTypeIsTheOnlyOne) {
-  const auto listener = Start(
-      {{"/oauth/callback", [](const HttpRequest&) {
-          return HttpResponse{.body = "<p>yes</p>", .headers = {{"Content-Type", "text/html"}}};
-        }}});
+  const auto page = [](const HttpRequest&) {
+    return HttpResponse{.body = "<p>yes</p>", .headers = {{"Content-Type", "text/html"}}};
+  };
+  const auto listener = Start({{"/oauth/callback", page}});
   const std::string reply = Get(listener->port(), "/oauth/callback");
   EXPECT_THAT(reply, HasSubstr("Content-Type: text/html\r\n"));
   EXPECT_EQ(reply.find("Content-Type:"), reply.rfind("Content-Type:")) << reply;
