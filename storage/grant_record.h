@@ -56,7 +56,7 @@ struct GrantInfo {
   GrantType type = GrantType::kRefreshToken;
   std::string dc;                   // name in the DC table, e.g. "eu"
   std::vector<std::string> scopes;  // as granted, sorted, upper and lower case as Zoho gave them
-  std::string soid;                 // kClientCredentials only, e.g. "Service.12345"
+  std::string soid;                 // kClientCredentials only, e.g. "ZohoPeople.12345"
   std::string display_name;
   std::map<std::string, std::string> labels;
   bool keep_warm = false;  // refreshed ahead even when nobody asks

@@ -213,7 +213,7 @@ void CheckCode(const v1::AuthorizationCode& code, const OAuthClient* client,
 
 void CheckClientCredentials(const v1::ClientCredentials& credentials, const OAuthClient* client,
                             Violations& violations) {
-  // "Service." stands for the name of a Zoho service in Zoho's own documentation, so any is taken.
+  // Zoho's documentation writes "Service." for the name of whichever service, so any is taken.
   const std::string& soid = credentials.soid();
   const size_t dot = soid.find('.');
   if (soid.empty() || soid.size() > kMaxSoidBytes || dot == std::string::npos || dot == 0 ||
@@ -222,7 +222,7 @@ void CheckClientCredentials(const v1::ClientCredentials& credentials, const OAut
       })) {
     violations.Add(
         "client_credentials.soid",
-        absl::StrCat("must be like Service.12345678, at most ", kMaxSoidBytes, " bytes"));
+        absl::StrCat("must be like ZohoPeople.12345678, at most ", kMaxSoidBytes, " bytes"));
   }
   CheckScopes("client_credentials.scopes", credentials.scopes(), /*required=*/true, violations);
   if (client != nullptr && client->type != OAuthClientType::kSelfClient) {

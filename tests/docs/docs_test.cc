@@ -128,6 +128,28 @@ TEST(Docs, ReadmeShowsEveryRpcByGrpcurl) {
   }
 }
 
+// Of requests and the messages within them; those of a oneof are as the oneof is.
+TEST(Docs, EveryFieldOfARequestIsRequiredOrOptional) {
+  const std::regex message_line("message (\\w+) \\{");
+  const std::regex asked("\\w+Request|AuthorizationCode|ClientCredentials|GrantFilter");
+  const std::regex field_line("  (?:oneof (\\w+) \\{|\\w.* (\\w+) = \\d+;)");
+  std::istringstream lines(Read(Root() / "protos/tokenbroker/v1/token_service.proto"));
+  std::string message, comment;
+  int seen = 0;
+  for (std::string line; std::getline(lines, line);) {
+    std::smatch match;
+    if (std::regex_match(line, match, message_line)) {
+      message = match[1];
+    } else if (std::regex_match(line, match, field_line) && std::regex_match(message, asked)) {
+      ++seen;
+      EXPECT_TRUE(absl::StrContains(comment, "REQUIRED") || absl::StrContains(comment, "OPTIONAL"))
+          << message << "." << match[1] << match[2];
+    }
+    comment = absl::StartsWith(line, "  //") ? absl::StrCat(comment, line) : "";
+  }
+  EXPECT_GT(seen, 40);
+}
+
 TEST(Docs, RelativeLinksLeadSomewhere) {
   const std::regex link("\\]\\(([^)#\\s]+)(#[^)]*)?\\)");
   int seen = 0;
