@@ -34,7 +34,7 @@ std::string Walk(TokenStore& store, std::string_view prefix, int limit) {
 TEST_P(TokenStoreContract, UnreadableRecordsAreNamedAndHideNoOther) {
   std::string expected;
   for (int way = 0; way < fixture().damages(); ++way) {
-    const std::string org = absl::StrCat("org-", way);
+    const std::string org = absl::StrCat("org-", absl::Dec(way, absl::kZeroPad2));
     RegisterOrg(Key(org));
     RegisterOrg(Key(org + "-sound"));
     fixture().Damage(Key(org), way);
@@ -43,7 +43,7 @@ TEST_P(TokenStoreContract, UnreadableRecordsAreNamedAndHideNoOther) {
     absl::StrAppend(&expected, "-", org, " ", org, "-sound ");
   }
   EXPECT_EQ(Walk(store(), "", 1), expected);
-  EXPECT_EQ(Walk(store(), EncodeOrgPrefix("org-0"), 10), "-org-0 ");
+  EXPECT_EQ(Walk(store(), EncodeOrgPrefix("org-00"), 10), "-org-00 ");
   // On one page, the readable ones come first.
   const absl::StatusOr<GrantPage> page = store().ListPage("", "", 1000);
   ASSERT_TRUE(page.ok()) << page.status();
@@ -99,6 +99,31 @@ TEST_P(TokenStoreContract, RegisteringMendsAnUnreadableRecord) {
               CommitResult::Outcome::kCommitted);
     EXPECT_EQ(Load(neighbour).generation, 1);
   }
+}
+
+// Zoho goes on counting, whatever becomes of our records.
+TEST_P(TokenStoreContract, MendingKeepsTheSendsAndTheThrottle) {
+  int spared = 0;
+  for (int way = 0; way < fixture().damages(); ++way) {
+    if (!fixture().DamageSparesLimits(way)) continue;
+    SCOPED_TRACE(way);
+    ++spared;
+    const GrantKey key = Key(absl::StrCat("org-", way));
+    RegisterWithSends(key, 2);
+    Advance(absl::Seconds(60));
+    CountSends(key, 1);
+    Fail(key, "code", /*epoch=*/0, /*generation=*/0, FailureKind::kThrottled);
+    const GrantRecord before = Load(key);
+    ASSERT_EQ(before.sends.size(), 3u);
+    ASSERT_GT(before.throttled_until, before.store_now);
+    fixture().Damage(key, way);
+    Register(Registration(key, "register-2"));
+    const GrantRecord mended = Load(key);
+    EXPECT_EQ(mended.sends, before.sends);
+    EXPECT_EQ(mended.throttled_until, before.throttled_until);
+    EXPECT_EQ(CountSend(key, "code-2").outcome, CountSendResult::Outcome::kThrottled);
+  }
+  EXPECT_GT(spared, 0);
 }
 
 }  // namespace

@@ -39,6 +39,8 @@ class StoreFixture {
   // to a record that is sound: 0 to damages() - 1.
   virtual int damages() const = 0;
   virtual void Damage(const GrantKey& key, int way) = 0;
+  // Whether the journal of sends and the time until which Zoho throttles stay as they were.
+  virtual bool DamageSparesLimits(int way) const = 0;
   // Adds a key that no grant's key encodes to.
   virtual void AddStrayKey(const std::string& encoded) = 0;
 };

@@ -29,6 +29,7 @@ class FakeFixture : public StoreFixture {
   bool EventsCrossStores() const override { return true; }
   int damages() const override { return 1; }
   void Damage(const GrantKey& key, int) override { first_->Damage(key); }
+  bool DamageSparesLimits(int) const override { return true; }
   void AddStrayKey(const std::string& encoded) override { first_->AddStrayKey(encoded); }
 
  private:

@@ -75,6 +75,8 @@ const std::vector<Commands>& Damages() {
       {{"HSET", "$", "sc", "9:short"}},
       {{"HSET", "$", "cr", "yesterday"}},
       {{"HSET", "$", "js", "a,b", "nb", "1e5"}},
+      {{"HSET", "$", "tu", "soon"}},
+      {{"HSET", "$", "tu", "99999999999999999999999"}},
       {{"DEL", "$"}, {"SET", "$", "something"}},
       {{"DEL", "$"}, {"RPUSH", "$", "something"}},
   };
@@ -94,6 +96,13 @@ void RedisFixture::Damage(const GrantKey& key, int way) {
     words[1] = record_key;
     Command(record_key, words);
   }
+}
+
+bool RedisFixture::DamageSparesLimits(int way) const {
+  for (const std::vector<std::string>& words : Damages()[way]) {
+    if (words[0] == "DEL" || words[2] == "js" || words[2] == "tu") return false;
+  }
+  return true;
 }
 
 void RedisFixture::AddStrayKey(const std::string& encoded) {

@@ -35,6 +35,7 @@ class RedisFixture : public StoreFixture {
   bool EventsCrossStores() const override { return true; }
   int damages() const override;
   void Damage(const GrantKey& key, int way) override;
+  bool DamageSparesLimits(int way) const override;
   void AddStrayKey(const std::string& encoded) override;
 
   // What Open uses.

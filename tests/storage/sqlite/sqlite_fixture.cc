@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "storage/sqlite/connection.h"
@@ -64,6 +65,10 @@ int SqliteFixture::damages() const { return std::size(kDamages); }
 void SqliteFixture::Damage(const GrantKey& key, int way) {
   Execute(absl::StrCat("UPDATE grants SET ", kDamages[way], " WHERE key = x'",
                        Hex(EncodeGrantKey(key)), "'"));
+}
+
+bool SqliteFixture::DamageSparesLimits(int way) const {
+  return !absl::StartsWith(kDamages[way], "sends");
 }
 
 void SqliteFixture::AddStrayKey(const std::string& encoded) {

@@ -35,6 +35,7 @@ class SqliteFixture : public StoreFixture {
   bool EventsCrossStores() const override { return false; }
   int damages() const override;
   void Damage(const GrantKey& key, int way) override;
+  bool DamageSparesLimits(int way) const override;
   void AddStrayKey(const std::string& encoded) override;
 
   SqliteTokenStore::Options Options(const ProtocolLimits& limits) const;
