@@ -57,9 +57,9 @@ bool ApplyForgetTokens(GrantRecord& record, int64_t generation);
 bool IsGrant(const std::optional<GrantRecord>& record);
 
 // What registering over a record that cannot be read goes on from: its generation and epoch, so
-// that everything in flight is superseded, its journal of sends and throttle, and when it was
-// created. A generation or epoch that cannot be right becomes `now` in milliseconds, which no count
-// of refreshes reaches. `damaged`: what could be read.
+// that everything in flight is superseded, its journal of sends, without those of the future, its
+// throttle, and when it was created. A generation or epoch that cannot be right becomes `now` in
+// milliseconds, which no count of refreshes reaches. `damaged`: what could be read.
 GrantRecord SalvageRecord(const GrantKey& key, const GrantRecord& damaged, absl::Time now);
 
 // A lease that still binds others.

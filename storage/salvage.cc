@@ -15,7 +15,9 @@ GrantRecord SalvageRecord(const GrantKey& key, const GrantRecord& damaged, absl:
   record.generation = sane(damaged.generation);
   record.epoch = sane(damaged.epoch);
   if (damaged.state == GrantState::kReserved) record.state = damaged.state;
-  record.sends = damaged.sends;
+  for (const absl::Time sent : damaged.sends) {
+    if (sent <= now) record.sends.push_back(sent);
+  }
   record.throttled_until = damaged.throttled_until;
   record.created = std::min(damaged.created, now);
   if (record.created == absl::InfinitePast()) record.created = now;

@@ -126,5 +126,20 @@ TEST_P(TokenStoreContract, MendingKeepsTheSendsAndTheThrottle) {
   EXPECT_GT(spared, 0);
 }
 
+// Nothing vouches for them there.
+TEST_P(TokenStoreContract, MendingDropsSendsOfTheFuture) {
+  const GrantRecord before = RegisterWithSends(Key(), 2);
+  Advance(absl::Hours(1));
+  CountSends(Key(), 1);
+  EXPECT_EQ(Load(Key()).sends.size(), 3u);
+  Advance(-absl::Hours(1));
+  // All at once: registering replaces some damaged fields as if they were sound.
+  for (int way = 0; way < fixture().damages(); ++way) {
+    if (fixture().DamageSparesLimits(way)) fixture().Damage(Key(), way);
+  }
+  Register(Registration(Key(), "register-2"));
+  EXPECT_EQ(Load(Key()).sends, before.sends);
+}
+
 }  // namespace
 }  // namespace tokenbroker
