@@ -1,13 +1,9 @@
 #include "server/rpc/grpc_server.h"
 
-#include <arpa/inet.h>
 #include <google/protobuf/descriptor.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <optional>
@@ -18,6 +14,7 @@
 #include "common/mutex.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "gtest/gtest.h"
+#include "tests/testing/silent_client.h"
 #include "tests/zoho_simulator/certificate.h"
 #include "tokenbroker/v1/token_service.grpc.pb.h"
 
@@ -27,6 +24,7 @@ namespace {
 using grpc::health::v1::Health;
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
+using testing::SilentClient;
 
 constexpr char kTokenService[] = "tokenbroker.v1.TokenService";
 
@@ -184,6 +182,17 @@ TEST_F(GrpcServerTest, RefusesRequestsThatAreTooBig) {
   EXPECT_EQ(Call(channel, request).error_code(), grpc::RESOURCE_EXHAUSTED);
 }
 
+// Both take the size; only one has the memory.
+TEST_F(GrpcServerTest, RefusesWhatItsMemoryQuotaDoesNotHold) {
+  v1::GetAccessTokenRequest request;
+  request.set_org_id(std::string(16 << 20, 'o'));
+  const auto ample = Start({.max_request_bytes = 32 << 20, .memory_quota_mib = 512});
+  const grpc::Status taken = Call(Connect(*ample), request);
+  EXPECT_TRUE(taken.ok()) << taken.error_message();
+  const auto scanty = Start({.max_request_bytes = 32 << 20, .memory_quota_mib = 1});
+  EXPECT_EQ(Call(Connect(*scanty), request).error_code(), grpc::RESOURCE_EXHAUSTED);
+}
+
 TEST_F(GrpcServerTest, ClosesOldConnections) {
   const auto server = Start({.max_connection_age = absl::Milliseconds(200),
                              .max_connection_age_grace = absl::Milliseconds(200)});
@@ -193,63 +202,9 @@ TEST_F(GrpcServerTest, ClosesOldConnections) {
   EXPECT_TRUE(Call(channel).ok());  // on a new one
 }
 
-// A client that speaks just enough HTTP/2 (RFC 9113) to listen: it says hello and then nothing.
-class SilentClient {
- public:
-  struct Frame {
-    uint8_t type = 0;
-    std::string payload;
-  };
-  static constexpr uint8_t kSettings = 4;
-  static constexpr uint8_t kPing = 6;
-
-  explicit SilentClient(int port) : socket_(socket(AF_INET, SOCK_STREAM, 0)) {
-    const timeval patience{.tv_sec = 10, .tv_usec = 0};
-    setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    const std::string hello("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33);
-    EXPECT_EQ(send(socket_, hello.data(), hello.size(), MSG_NOSIGNAL), 33);
-  }
-  ~SilentClient() { close(socket_); }
-  SilentClient(const SilentClient&) = delete;
-  SilentClient& operator=(const SilentClient&) = delete;
-
-  // nullopt: the server has closed the connection. The test fails if neither happens for 10 s.
-  std::optional<Frame> Read() {
-    const std::string head = ReadBytes(9);
-    if (head.size() < 9) return std::nullopt;
-    const auto byte = [&head](int i) { return static_cast<uint8_t>(head[i]); };
-    return Frame{byte(3), ReadBytes(byte(0) << 16 | byte(1) << 8 | byte(2))};
-  }
-
- private:
-  std::string ReadBytes(size_t size) {
-    std::string bytes(size, '\0');
-    const ssize_t got = recv(socket_, bytes.data(), size, MSG_WAITALL);
-    EXPECT_TRUE(got >= 0 || errno == ECONNRESET) << "neither a frame nor the end";
-    bytes.resize(got > 0 ? static_cast<size_t>(got) : 0);
-    return bytes;
-  }
-
-  const int socket_;
-};
-
 TEST_F(GrpcServerTest, SaysHowManyCallsAConnectionTakes) {
   const auto server = Start({.max_concurrent_streams = 7});
-  const std::optional<SilentClient::Frame> settings = SilentClient(server->port()).Read();
-  ASSERT_TRUE(settings.has_value());
-  ASSERT_EQ(settings->type, SilentClient::kSettings);
-  // SETTINGS_MAX_CONCURRENT_STREAMS is number 3; every setting has 6 bytes.
-  const std::string wanted("\0\3\0\0\0\7", 6);
-  bool found = false;
-  for (size_t i = 0; i < settings->payload.size(); i += 6) {
-    found = found || settings->payload.substr(i, 6) == wanted;
-  }
-  EXPECT_TRUE(found);
+  EXPECT_EQ(SilentClient(server->port()).MaxConcurrentStreams(), 7u);
 }
 
 TEST_F(GrpcServerTest, ClosesConnectionsThatDoNotAnswerPings) {
