@@ -14,16 +14,18 @@ namespace tokenbroker {
 namespace {
 
 // gRPC clients refuse more than 8 KiB of trailers. Details travel in base64 (4/3), and an
-// authorization URL in the metadata takes up to 4 KiB of them.
+// authorization URL in the metadata, which cut would be of no use, takes up to 4 KiB of them.
+constexpr char kUncutKey[] = "authorization_url";
 constexpr size_t kMaxMessageBytes = 512;
+constexpr size_t kMaxValueBytes = 1024;
 constexpr size_t kMaxViolationBytes = 3072;
 
 constexpr char kNeutralText[] = "the broker failed; its log says more";
 
 // Cut before a UTF-8 sequence, not within one: protobuf strings must be valid UTF-8.
-std::string Shorten(absl::string_view text) {
-  if (text.size() <= kMaxMessageBytes) return std::string(text);
-  size_t end = kMaxMessageBytes;
+std::string Shorten(absl::string_view text, size_t max_bytes) {
+  if (text.size() <= max_bytes) return std::string(text);
+  size_t end = max_bytes;
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
   return absl::StrCat(text.substr(0, end), "…");
 }
@@ -64,7 +66,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
     detail = ErrorDetail{.reason = "INTERNAL"};
     message = kNeutralText;
   } else {
-    message = Shorten(status.message());
+    message = Shorten(status.message(), kMaxMessageBytes);
   }
 
   const absl::StatusCode code = SentCode(status);
@@ -75,7 +77,9 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   google::rpc::ErrorInfo info;
   info.set_reason(detail->reason);
   info.set_domain(std::string(kErrorDomain));
-  for (const auto& [key, value] : detail->metadata) (*info.mutable_metadata())[key] = value;
+  for (const auto& [key, value] : detail->metadata) {
+    (*info.mutable_metadata())[key] = key == kUncutKey ? value : Shorten(value, kMaxValueBytes);
+  }
   out.add_details()->PackFrom(info);
 
   if (detail->retry_after) {

@@ -13,9 +13,12 @@
 namespace tokenbroker {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::Pair;
+using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
 struct Row {
@@ -151,14 +154,27 @@ TEST(ToGrpcStatus, FitsIntoTrailers) {
   EXPECT_LT(with_url.error_message().size() + with_url.error_details().size() * 4 / 3, 7000u);
   EXPECT_EQ(DetailOf<google::rpc::ErrorInfo>(with_url)->metadata().at("authorization_url").size(),
             4096u);
+
+  // What a request may ask for, and what an org may have.
+  const grpc::Status missing =
+      ToGrpcStatus(ScopeNotGrantedError(std::vector<std::string>(100, std::string(100, 's'))));
+  EXPECT_LT(missing.error_message().size() + missing.error_details().size() * 4 / 3, 7000u);
+  EXPECT_THAT(DetailOf<google::rpc::ErrorInfo>(missing)->metadata().at("missing_scopes"),
+              AllOf(StartsWith("ssss"), EndsWith("s…")));
+  const grpc::Status unreadable = ToGrpcStatus(WithMetadata(
+      RecordUnreadableError("wrong keyring?"), "unreadable_grants", std::string(100'000, 'g')));
+  EXPECT_LT(unreadable.error_message().size() + unreadable.error_details().size() * 4 / 3, 7000u);
 }
 
 TEST(ToGrpcStatus, CutsTextsBetweenCharacters) {
   std::string text;
   while (text.size() < 2000) text += "\xF0\x9F\x94\x91";  // four bytes each
-  const grpc::Status sent = ToGrpcStatus(StoreUnavailableError("x" + text));
+  const grpc::Status sent =
+      ToGrpcStatus(WithMetadata(StoreUnavailableError("x" + text), "key", "x" + text));
   EXPECT_LT(sent.error_message().size(), 600u);
   EXPECT_EQ(DetailsOf(sent).message(), sent.error_message());  // parsed: so it was valid UTF-8
+  EXPECT_EQ(DetailOf<google::rpc::ErrorInfo>(sent)->metadata().at("key"),
+            "x" + text.substr(0, 1020) + "…");
 }
 
 TEST(StatusCodeName, IsWhatGrpcWrites) {
