@@ -21,8 +21,11 @@ class RecentUrls {
  public:
   // Short against the hour that a URL is good for, long against a caller's retries.
   static constexpr absl::Duration kRemembered = absl::Seconds(10);
-  // About 1 kB each. Beyond it everything is forgotten: simpler than evicting, and rare.
+  // About 1 kB each, and never more than 6. Beyond it everything is forgotten: simpler than
+  // evicting, and rare.
   static constexpr size_t kMaxUrls = 10'000;
+  // The longest org id and a score of scopes. What is asked with more is not remembered.
+  static constexpr size_t kMaxKeyBytes = 2048;
 
   // "": known that none can be made. nullopt: not known.
   std::optional<std::string> Find(const std::string& key, MonotonicTime now) {
@@ -33,6 +36,7 @@ class RecentUrls {
   }
 
   void Put(std::string key, std::string url, MonotonicTime now) {
+    if (key.size() > kMaxKeyBytes) return;
     MutexLock lock(mutex_);
     if (urls_.size() >= kMaxUrls) urls_.clear();
     urls_.insert_or_assign(std::move(key), Url{std::move(url), now + kRemembered});

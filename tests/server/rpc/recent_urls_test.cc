@@ -1,5 +1,7 @@
 #include "server/rpc/recent_urls.h"
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
@@ -25,6 +27,15 @@ TEST(RecentUrls, IsBounded) {
   for (size_t i = 0; i <= RecentUrls::kMaxUrls; ++i) urls.Put(absl::StrCat(i), "u", kNow);
   EXPECT_EQ(urls.Find("0", kNow), std::nullopt);
   EXPECT_EQ(urls.Find(absl::StrCat(RecentUrls::kMaxUrls), kNow), "u");
+}
+
+TEST(RecentUrls, ForgetsKeysThatAreTooLong) {
+  RecentUrls urls;
+  const std::string longest(RecentUrls::kMaxKeyBytes, 'k');
+  urls.Put(longest, "u", kNow);
+  urls.Put(longest + "k", "u", kNow);
+  EXPECT_EQ(urls.Find(longest, kNow), "u");
+  EXPECT_EQ(urls.Find(longest + "k", kNow), std::nullopt);
 }
 
 }  // namespace
