@@ -11,7 +11,7 @@
 namespace tokenbroker {
 namespace {
 
-constexpr char kStoreLane[] = "store";
+constexpr char kListLane[] = "list";
 constexpr int kStorePage = 500;
 // Grants of one org: a few environments times a few OAuth clients.
 constexpr int kMaxGrantsOfOrg = 1000;
@@ -30,24 +30,28 @@ bool GrantFilter::Passes(const GrantRecord& record) const {
 }
 
 template <typename Answer>
-void OrgDirectory::RunOnce(std::function<void(absl::StatusOr<Answer>)> callback,
+void OrgDirectory::RunOnce(absl::Duration deadline,
+                           std::function<void(absl::StatusOr<Answer>)> callback,
                            std::function<absl::StatusOr<Answer>()> read) {
   auto answer = std::make_shared<AnswerOnce<Answer>>(std::move(callback));
-  const bool accepted =
-      executor_->Run(kStoreLane, [answer, read = std::move(read)] { answer->Call(read()); });
+  if (deadline <= absl::ZeroDuration()) return answer->Call(DeadlineExceededError());
+  executor_->RunAfter(deadline, [answer] { answer->Call(DeadlineExceededError()); });
+  const bool accepted = executor_->Run(kListLane, [answer, read = std::move(read)] {
+    if (!answer->called()) answer->Call(read());
+  });
   if (!accepted && !executor_->stopping()) answer->Call(OverloadedError(absl::Seconds(1)));
 }
 
 void OrgDirectory::List(GrantFilter filter, std::string after, int page_size,
-                        ListCallback callback) {
-  RunOnce<OrgPage>(std::move(callback),
+                        absl::Duration deadline, ListCallback callback) {
+  RunOnce<OrgPage>(deadline, std::move(callback),
                    [this, filter = std::move(filter), after = std::move(after), page_size] {
                      return ListBlocking(filter, after, page_size);
                    });
 }
 
-void OrgDirectory::Get(std::string org_id, GetCallback callback) {
-  RunOnce<OrgEntry>(std::move(callback),
+void OrgDirectory::Get(std::string org_id, absl::Duration deadline, GetCallback callback) {
+  RunOnce<OrgEntry>(deadline, std::move(callback),
                     [this, org_id = std::move(org_id)] { return GetBlocking(org_id); });
 }
 

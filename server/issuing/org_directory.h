@@ -41,7 +41,8 @@ struct OrgPage {
   std::string next;  // encoded key to go on after; "": the last page
 };
 
-// Orgs and their grants, read from the store on the "store" lane. Thread-safe.
+// Orgs and their grants, read from the store on a lane of their own, "list": however many are asked
+// for, they take no thread from tokens. Thread-safe.
 class OrgDirectory {
  public:
   // Records that one page may read, whatever the filter lets pass: the page is short rather than
@@ -54,19 +55,22 @@ class OrgDirectory {
   using GetCallback = std::function<void(absl::StatusOr<OrgEntry>)>;
 
   // Up to `page_size` orgs that have a grant passing `filter`, after `after` ("": from the first).
-  // An org is never split over two pages. `callback` is called exactly once. UNAVAILABLE
-  // STORE_UNAVAILABLE.
-  void List(GrantFilter filter, std::string after, int page_size, ListCallback callback);
+  // An org is never split over two pages. `callback` is called exactly once, at the
+  // latest after `deadline`; what nobody waits for any more is not read. UNAVAILABLE
+  // STORE_UNAVAILABLE; DEADLINE_EXCEEDED DEADLINE_EXCEEDED.
+  void List(GrantFilter filter, std::string after, int page_size, absl::Duration deadline,
+            ListCallback callback);
 
   // All grants of one org. An active grant that cannot be unsealed is among the unreadable ones, so
-  // that `grants` may be empty. NOT_FOUND ORG_NOT_FOUND; UNAVAILABLE STORE_UNAVAILABLE.
-  void Get(std::string org_id, GetCallback callback);
+  // that `grants` may be empty. `deadline` as for List. NOT_FOUND ORG_NOT_FOUND; UNAVAILABLE
+  // STORE_UNAVAILABLE; DEADLINE_EXCEEDED DEADLINE_EXCEEDED.
+  void Get(std::string org_id, absl::Duration deadline, GetCallback callback);
 
  private:
   absl::StatusOr<OrgPage> ListBlocking(const GrantFilter& filter, std::string after, int page_size);
   absl::StatusOr<OrgEntry> GetBlocking(const std::string& org_id);
   template <typename Answer>
-  void RunOnce(std::function<void(absl::StatusOr<Answer>)> callback,
+  void RunOnce(absl::Duration deadline, std::function<void(absl::StatusOr<Answer>)> callback,
                std::function<absl::StatusOr<Answer>()> read);
 
   TokenStore* const store_;

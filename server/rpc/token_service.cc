@@ -218,6 +218,7 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
     auto* call = new SteadyCall(&reporter_, facts);
     options_.directory->List(
         listing->filter, listing->after, listing->page_size,
+        call->TimeLeft(options_.default_deadline),
         [this, call, response, filter = listing->filter](absl::StatusOr<OrgPage> page) {
           if (page.ok()) FillPage(*page, filter, *response);
           call->Answer(page.status());
@@ -233,7 +234,7 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
     if (!org_id.ok()) return AnswerNow(context, facts, org_id.status(), "");
 
     auto* call = new SteadyCall(&reporter_, facts);
-    options_.directory->Get(*std::move(org_id),
+    options_.directory->Get(*std::move(org_id), call->TimeLeft(options_.default_deadline),
                             [this, call, response](absl::StatusOr<OrgEntry> org) {
                               if (!org.ok()) return call->Answer(org.status());
                               if (!org->unreadable.empty()) {
@@ -329,7 +330,8 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
       return call->Answer(WithUrl(status, *url));
     }
     options_.directory->Get(
-        request->org_id(), [this, call, status, request](absl::StatusOr<OrgEntry> org) {
+        request->org_id(), call->TimeLeft(options_.default_deadline),
+        [this, call, status, request](absl::StatusOr<OrgEntry> org) {
           const GrantRecord* grant = org.ok() ? FindUnusable(*org, *request) : nullptr;
           // The store may know more the next time.
           if (grant == nullptr) return call->Answer(status);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/time.h"
 #include "common/errors.h"
 #include "tests/server/issuing/world.h"
 
@@ -17,6 +18,8 @@ namespace {
 using Op = testing::FakeTokenStore::Op;
 using ::testing::ElementsAre;
 
+constexpr absl::Duration kDeadline = absl::Seconds(10);
+
 class OrgDirectoryTest : public ::testing::Test {
  protected:
   void Add(const std::string& org, Environment environment, const std::string& client,
@@ -25,7 +28,7 @@ class OrgDirectoryTest : public ::testing::Test {
   }
   absl::StatusOr<OrgPage> List(const GrantFilter& filter, const std::string& after, int size) {
     absl::StatusOr<OrgPage> result = absl::InternalError("not called");
-    world_.replica().directory().List(filter, after, size,
+    world_.replica().directory().List(filter, after, size, kDeadline,
                                       [&](absl::StatusOr<OrgPage> page) { result = page; });
     world_.executor().RunUntilIdle();
     return result;
@@ -115,7 +118,8 @@ TEST_F(OrgDirectoryTest, GivesAllGrantsOfOneOrgAndNoTokens) {
   Add("acme", Environment::kSandbox, "narrow");
   Add("acme2", Environment::kProduction, "web");
   absl::StatusOr<OrgEntry> org = absl::InternalError("not called");
-  world_.replica().directory().Get("acme", [&](absl::StatusOr<OrgEntry> entry) { org = entry; });
+  world_.replica().directory().Get("acme", kDeadline,
+                                   [&](absl::StatusOr<OrgEntry> entry) { org = entry; });
   world_.executor().RunUntilIdle();
   ASSERT_TRUE(org.ok()) << org.status();
   EXPECT_EQ(org->org_id, "acme");
@@ -123,7 +127,8 @@ TEST_F(OrgDirectoryTest, GivesAllGrantsOfOneOrgAndNoTokens) {
   EXPECT_EQ(org->grants[0].key.oauth_client, "web");
   EXPECT_EQ(org->grants[1].key.oauth_client, "narrow");
   EXPECT_TRUE(org->grants[0].refresh_token.empty());
-  world_.replica().directory().Get("acm", [&](absl::StatusOr<OrgEntry> entry) { org = entry; });
+  world_.replica().directory().Get("acm", kDeadline,
+                                   [&](absl::StatusOr<OrgEntry> entry) { org = entry; });
   world_.executor().RunUntilIdle();
   EXPECT_EQ(ErrorReason(org.status()), "ORG_NOT_FOUND");
 }
@@ -190,7 +195,8 @@ TEST_F(OrgDirectoryTest, GetTellsWhatCannotBeReadOrUnsealed) {
   // Of the first active grant that is loaded: the keyring does not open its tokens.
   world_.store().FailNext(Op::kLoad, RecordUnreadableError("keyring"));
   absl::StatusOr<OrgEntry> org = absl::InternalError("not called");
-  world_.replica().directory().Get("acme", [&](absl::StatusOr<OrgEntry> entry) { org = entry; });
+  world_.replica().directory().Get("acme", kDeadline,
+                                   [&](absl::StatusOr<OrgEntry> entry) { org = entry; });
   world_.executor().RunUntilIdle();
   ASSERT_TRUE(org.ok()) << org.status();
   ASSERT_EQ(org->grants.size(), 1u);
@@ -210,10 +216,59 @@ TEST_F(OrgDirectoryTest, IsAnsweredAlsoWhenTheExecutorStops) {
   const auto note = [&](const absl::StatusOr<OrgPage>& page) {
     reasons.push_back(ErrorReason(page.status()));
   };
-  world_.replica().directory().List({}, "", 10, note);
+  world_.replica().directory().List({}, "", 10, kDeadline, note);
   world_.executor().Shutdown();
-  world_.replica().directory().List({}, "", 10, note);
+  world_.replica().directory().List({}, "", 10, kDeadline, note);
   EXPECT_THAT(reasons, ElementsAre("SHUTTING_DOWN", "SHUTTING_DOWN"));
+}
+
+// Of a store that does not answer; one thread for each lane.
+class HangingStore : public ::testing::Test {
+ protected:
+  HangingStore() {
+    world_.Add({.lifetime = absl::Seconds(3000)});
+    world_.store().Before(Op::kListPage, [this] { world_.executor().Pause(absl::Minutes(1)); });
+    Get(absl::Seconds(30));
+    world_.executor().RunUntilIdle();
+  }
+  void Get(absl::Duration deadline) {
+    const MonotonicTime start = world_.executor().now();
+    world_.replica().directory().Get(
+        "acme", deadline, [this, start](const absl::StatusOr<OrgEntry>& org) {
+          answers_.push_back(absl::StrCat(org.ok() ? "OK" : ErrorReason(org.status()), " ",
+                                          absl::FormatDuration(world_.executor().now() - start)));
+        });
+  }
+  World world_{{.executor = {.threads_per_lane = 1}}};
+  std::vector<std::string> answers_;
+};
+
+TEST_F(HangingStore, EverybodyIsAnsweredAtTheDeadlineAndOnce) {
+  Get(absl::Seconds(1));
+  world_.replica().directory().List({}, "", 10, absl::Seconds(2),
+                                    [this](const absl::StatusOr<OrgPage>& page) {
+                                      answers_.push_back(ErrorReason(page.status()));
+                                    });
+  Get(absl::ZeroDuration());
+  EXPECT_THAT(answers_, ElementsAre("DEADLINE_EXCEEDED 0"));
+  world_.Advance(absl::Minutes(2));
+  EXPECT_THAT(answers_, ElementsAre("DEADLINE_EXCEEDED 0", "DEADLINE_EXCEEDED 1s",
+                                    "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED 30s"));
+}
+
+TEST_F(HangingStore, WhatNobodyWaitsForIsNotRead) {
+  for (int i = 0; i < 1000; ++i) Get(absl::Seconds(1));
+  Get(absl::Seconds(90));
+  world_.Advance(absl::Minutes(1));
+  EXPECT_EQ(answers_.back(), "OK 1m");
+  EXPECT_EQ(world_.store().count(Op::kListPage), 2) << "that which hung, and the last";
+}
+
+TEST_F(HangingStore, OrgsTakeNoThreadFromTokens) {
+  for (int i = 0; i < 1000; ++i) Get(absl::Seconds(30));
+  const auto token = world_.Start();
+  world_.executor().RunUntilIdle();
+  EXPECT_EQ(Brief(token), "STORE at-old");
 }
 
 }  // namespace
