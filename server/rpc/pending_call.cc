@@ -52,7 +52,7 @@ void CallReporter::Report(const CallFacts& facts, const absl::Status& status,
 void PendingCall::Answer(const absl::Status& status, std::string_view source,
                          std::string_view oauth_client) {
   // A second answer would be a defect of issuing/; gRPC would crash on it.
-  if (answered_.exchange(true, std::memory_order_acq_rel)) return;
+  if (!turn_->Answer()) return;
   facts_.oauth_client = oauth_client;
   reporter_->Report(facts_, status, source);
   Finish(ToGrpcStatus(status));
@@ -62,14 +62,18 @@ absl::Duration PendingCall::TimeLeft(absl::Duration fallback) const {
   const std::chrono::system_clock::time_point deadline = facts_.context->deadline();
   // gRPC's "none" is the end of time, give or take a rounding.
   const auto left = deadline - std::chrono::system_clock::now();
-  if (left > std::chrono::hours(24)) return fallback;
+  if (left > std::chrono::hours(24)) return fallback - (reporter_->Now() - facts_.begin);
   const absl::Duration given = absl::FromChrono(left);
   return given - std::min(kAnswerMargin, given / kAnswerMarginPart);
 }
 
+void PendingCall::OnCancel() {
+  if (turn_->Cancel()) Answer(absl::CancelledError());
+}
+
 void PendingCall::OnDone() {
-  // Sees all that the answering thread did, however gRPC got from there to here.
-  (void)answered_.load(std::memory_order_acquire);
+  // However gRPC got from there to here.
+  turn_->Meet();
   delete this;
 }
 

@@ -5,7 +5,9 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <atomic>
+#include <memory>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -39,9 +41,39 @@ class CallReporter {
   const Clock clock_;
 };
 
-// A call that is answered later, on whatever thread, exactly once. gRPC destroys it when it was
-// answered and its handler has returned: until the handler returns it may be touched in any case,
-// afterwards only by whom has yet to answer it.
+// Whose turn it is to answer a call. Outlives the call where its work does. Thread-safe.
+class CallTurn {
+ public:
+  // The holder lets go of the call: whoever comes first may answer. False: it was cancelled, and
+  // the holder has to say so.
+  bool LetGo() { return Change(kHeld, kFree); }
+  // The work comes back. False: the call was cancelled and is gone.
+  bool TakeBack() { return Change(kFree, kHeld); }
+  // gRPC cancels. True: nobody holds the call, and it is to be answered now.
+  bool Cancel() {
+    State now = state_.load(std::memory_order_acquire);
+    while ((now == kHeld || now == kFree) &&
+           !state_.compare_exchange_weak(now, now == kFree ? kHeld : kHeldCancelled,
+                                         std::memory_order_acq_rel)) {
+    }
+    return now == kFree;
+  }
+  // False: somebody has answered already.
+  bool Answer() { return state_.exchange(kAnswered, std::memory_order_acq_rel) != kAnswered; }
+  // Sees all that the answering thread did.
+  void Meet() const { (void)state_.load(std::memory_order_acquire); }
+
+ private:
+  enum State { kHeld, kHeldCancelled, kFree, kAnswered };
+  bool Change(State from, State to) {
+    return state_.compare_exchange_strong(from, to, std::memory_order_acq_rel);
+  }
+  std::atomic<State> state_{kHeld};
+};
+
+// A call that is answered later, on whatever thread, exactly once. gRPC destroys it, its request
+// and its response when it was answered and its handler has returned: until the handler returns it
+// may be touched in any case, afterwards only by whom has yet to answer it.
 class PendingCall : public grpc::ServerUnaryReactor {
  public:
   // `reporter` must outlive the call.
@@ -51,19 +83,32 @@ class PendingCall : public grpc::ServerUnaryReactor {
   void Answer(const absl::Status& status) { Answer(status, "", facts_.oauth_client); }
   void Answer(const absl::Status& status, std::string_view source, std::string_view oauth_client);
 
+  // Lets go of the call until the work has a result. `answer` gets that, unless gRPC has cancelled
+  // the call by then: such a call is answered at once, whatever the work waits for, so that it
+  // holds up no shutdown, and neither it, its request nor its response are there any more.
+  template <typename Handler>
+  auto Later(Handler answer) {
+    if (!turn_->LetGo()) Answer(absl::CancelledError());
+    return [turn = turn_, answer = std::move(answer)](auto result) {
+      if (turn->TakeBack()) answer(std::move(result));
+    };
+  }
+
   // How long the caller still waits: until its deadline less a moment, so that an answer still
-  // reaches it and says why; `fallback` for callers without one. Zero or less: too late.
+  // reaches it and says why; for callers without one `fallback` after the call began. Zero or less:
+  // too late.
   absl::Duration TimeLeft(absl::Duration fallback) const;
 
  protected:
   ~PendingCall() override = default;
+  void OnCancel() override;
 
  private:
   void OnDone() final;
 
   const CallReporter* const reporter_;
   CallFacts facts_;
-  std::atomic<bool> answered_{false};
+  const std::shared_ptr<CallTurn> turn_ = std::make_shared<CallTurn>();
 };
 
 }  // namespace tokenbroker

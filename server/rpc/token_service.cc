@@ -76,7 +76,7 @@ CallFacts FactsOf(std::string_view rpc, const CallbackServerContext* context,
           .begin = begin};
 }
 
-// A call that nothing stops: what it asked for goes on when the caller has left.
+// A call whose work goes on when the caller has left.
 class SteadyCall final : public PendingCall {
  public:
   using PendingCall::PendingCall;
@@ -93,6 +93,7 @@ class WaitingCall final : public PendingCall {
 
  private:
   void OnCancel() override {
+    PendingCall::OnCancel();
     const TokenIssuer::Ticket ticket = ticket_.load(std::memory_order_acquire);
     if (ticket != 0) issuer_->Cancel(ticket);
   }
@@ -197,15 +198,15 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
       call->Answer(DeadlineExceededError());
       return call;
     }
-    options_.registrar->Register(*std::move(registration), left,
-                                 [this, call, response](absl::StatusOr<Registered> registered) {
-                                   if (registered.ok()) {
-                                     FillGrant(registered->record, View(),
-                                               *response->mutable_grant());
-                                     response->set_replaced(registered->replaced);
-                                   }
-                                   call->Answer(registered.status());
-                                 });
+    options_.registrar->Register(
+        *std::move(registration), left,
+        call->Later([this, call, response](absl::StatusOr<Registered> registered) {
+          if (registered.ok()) {
+            FillGrant(registered->record, View(), *response->mutable_grant());
+            response->set_replaced(registered->replaced);
+          }
+          call->Answer(registered.status());
+        }));
     return call;
   }
 
@@ -216,13 +217,13 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
     if (!listing.ok()) return AnswerNow(context, facts, listing.status(), "");
 
     auto* call = new SteadyCall(&reporter_, facts);
+    const absl::Duration left = call->TimeLeft(options_.default_deadline);
     options_.directory->List(
-        listing->filter, listing->after, listing->page_size,
-        call->TimeLeft(options_.default_deadline),
-        [this, call, response, filter = listing->filter](absl::StatusOr<OrgPage> page) {
+        listing->filter, listing->after, listing->page_size, left,
+        call->Later([this, call, response, filter = listing->filter](absl::StatusOr<OrgPage> page) {
           if (page.ok()) FillPage(*page, filter, *response);
           call->Answer(page.status());
-        });
+        }));
     return call;
   }
 
@@ -234,15 +235,15 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
     if (!org_id.ok()) return AnswerNow(context, facts, org_id.status(), "");
 
     auto* call = new SteadyCall(&reporter_, facts);
-    options_.directory->Get(*std::move(org_id), call->TimeLeft(options_.default_deadline),
-                            [this, call, response](absl::StatusOr<OrgEntry> org) {
+    const absl::Duration left = call->TimeLeft(options_.default_deadline);
+    options_.directory->Get(*std::move(org_id), left,
+                            call->Later([this, call, response](absl::StatusOr<OrgEntry> org) {
                               if (!org.ok()) return call->Answer(org.status());
-                              if (!org->unreadable.empty()) {
+                              if (!org->unreadable.empty())
                                 return call->Answer(UnreadableError(org->unreadable));
-                              }
                               FillOrg(*org, *response->mutable_org());
                               call->Answer(absl::OkStatus());
-                            });
+                            }));
     return call;
   }
 
@@ -259,13 +260,14 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
       call->Answer(DeadlineExceededError());
       return call;
     }
-    options_.registrar->Revoke(*key, left, [this, call, response](absl::StatusOr<Revoked> revoked) {
-      if (revoked.ok()) {
-        FillGrant(revoked->record, View(), *response->mutable_grant());
-        response->set_revoked_at_zoho(revoked->revoked_at_zoho);
-      }
-      call->Answer(revoked.status());
-    });
+    options_.registrar->Revoke(*key, left,
+                               call->Later([this, call, response](absl::StatusOr<Revoked> revoked) {
+                                 if (revoked.ok()) {
+                                   FillGrant(revoked->record, View(), *response->mutable_grant());
+                                   response->set_revoked_at_zoho(revoked->revoked_at_zoho);
+                                 }
+                                 call->Answer(revoked.status());
+                               }));
     return call;
   }
 
@@ -329,17 +331,19 @@ class TokenServiceEdge::Service final : public v1::TokenService::CallbackService
     if (const auto url = urls_.Find(UrlKey(*request), options_.clock.monotonic())) {
       return call->Answer(WithUrl(status, *url));
     }
-    options_.directory->Get(
-        request->org_id(), call->TimeLeft(options_.default_deadline),
-        [this, call, status, request](absl::StatusOr<OrgEntry> org) {
-          const GrantRecord* grant = org.ok() ? FindUnusable(*org, *request) : nullptr;
-          // The store may know more the next time.
-          if (grant == nullptr) return call->Answer(status);
-          std::string url = MakeUrl(*grant, *request);
-          const absl::Status answer = WithUrl(status, url);
-          urls_.Put(UrlKey(*request), std::move(url), options_.clock.monotonic());
-          call->Answer(answer);
-        });
+    const absl::Duration left = call->TimeLeft(options_.default_deadline);
+    std::string org_id = request->org_id();
+    // The request is there until the call is let go of, and again where there is a result.
+    auto answer = call->Later([this, call, status, request](absl::StatusOr<OrgEntry> org) {
+      const GrantRecord* grant = org.ok() ? FindUnusable(*org, *request) : nullptr;
+      // The store may know more the next time.
+      if (grant == nullptr) return call->Answer(status);
+      std::string url = MakeUrl(*grant, *request);
+      const absl::Status with_url = WithUrl(status, url);
+      urls_.Put(UrlKey(*request), std::move(url), options_.clock.monotonic());
+      call->Answer(with_url);
+    });
+    options_.directory->Get(std::move(org_id), left, std::move(answer));
   }
 
   // Asks for what the dead grant had, or for what the call wants where Zoho never named the grant's
