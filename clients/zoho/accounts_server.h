@@ -34,7 +34,9 @@ struct TokenRequest {
 
 struct TokenResponse {
   enum class Delivery {
-    kNotSent,   // provably no byte of the request left; `status` says why
+    // Provably no byte of the request left; `status` says why. Where the check had passed: it took
+    // the whole response timeout.
+    kNotSent,
     kAnswered,  // a whole HTTP reply came: `reply` is its meaning
     kUnknown,   // the request may have left and no whole reply came; `status` says why
   };

@@ -163,6 +163,10 @@ RefreshResult Refresher::SendAndSettle(const Holding& holding, TokenRequest requ
   TokenResponse response = accounts_->RequestToken(request, before_send);
   const MonotonicTime answered_at = clock_.monotonic();
   const absl::Duration latency = marked ? answered_at - sent_at : absl::ZeroDuration();
+  // Let go, and too late for the request to leave: the store's fault, not the DC's.
+  if (marked && response.delivery == TokenResponse::Delivery::kNotSent) {
+    refusal = GrantChangedError();
+  }
 
   switch (response.delivery) {
     case TokenResponse::Delivery::kNotSent:

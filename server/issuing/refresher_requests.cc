@@ -74,8 +74,10 @@ Spent Refresher::Spend(const TokenRequest& request, const GrantKey& key, BeforeS
   };
   TokenResponse response = accounts_->RequestToken(request, check);
   const MonotonicTime end = clock_.monotonic();
-  if (response.delivery == TokenResponse::Delivery::kNotSent && !refusal.ok()) {
+  if (response.delivery == TokenResponse::Delivery::kNotSent && (let_go || !refusal.ok())) {
     breakers_.Abandon(dc, admission);
+    // Let go, and too late for the request to leave: the store's fault, not the DC's.
+    if (let_go) refusal = GrantChangedError();
     return {.status = refusal, .failure = FailureKind::kNotSent};
   }
 

@@ -59,6 +59,12 @@ ScriptedReply ScriptedReply::Unreachable() {
           .status = absl::UnavailableError("connection refused")};
 }
 
+ScriptedReply ScriptedReply::CheckTooSlow() {
+  return {.delivery = TokenResponse::Delivery::kNotSent,
+          .status = absl::UnavailableError("check_too_slow"),
+          .checked = true};
+}
+
 TokenResponse FakeAccountsServer::RequestToken(const TokenRequest& request,
                                                BeforeSend before_send) {
   ScriptedReply scripted;

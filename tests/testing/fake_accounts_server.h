@@ -34,6 +34,7 @@ struct ScriptedReply {
   static ScriptedReply Transient();  // 502
   static ScriptedReply Ambiguous();  // sent, no reply
   static ScriptedReply Unreachable();
+  static ScriptedReply CheckTooSlow();  // it passed, and nothing was sent
 };
 
 // Zoho's accounts servers as a working double: without a script it mints "at-1", "at-2", … for any

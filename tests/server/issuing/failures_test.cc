@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/errors.h"
+#include "tests/server/issuing/registrations.h"
 #include "tests/server/issuing/world.h"
 
 namespace tokenbroker {
@@ -243,6 +244,29 @@ TEST(Failures, OfTheGrantAreNoFailuresOfTheDc) {
   world.Add({.key = KeyOf("corp"), .refresh_token = "rt-corp"});
   EXPECT_EQ(Brief(world.Get({.org_id = "corp"})), "REFRESHED at-1");
   EXPECT_THAT(world.replica().breaker_states(), ElementsAre());
+}
+
+TEST(Failures, OfTheCheckBeforeSendingAreNoFailuresOfTheDc) {
+  World world({.breaker = {.failures = 1}});
+  world.Add({});
+  world.zoho().Script("rt-acme", ScriptedReply::CheckTooSlow());
+  EXPECT_EQ(Brief(world.Get()), "REFRESHED at-1");
+  EXPECT_EQ(world.replica().CountOutcome("not_sent"), 1);
+  EXPECT_EQ(world.record().sends.size(), 1u);
+  world.zoho().Script("rt-bolt", ScriptedReply::CheckTooSlow());
+  Registration registration = Import("rt-bolt");
+  registration.key = KeyOf("bolt");
+  EXPECT_EQ(Reason(world.replica().Register(registration)), "GRANT_CHANGED");
+  EXPECT_THAT(world.replica().breaker_states(), ElementsAre());
+
+  // The one that tries a DC again makes room for the next.
+  world.zoho().Script("rt-acme", ScriptedReply::Unreachable());
+  EXPECT_EQ(Brief(world.Get({.rejected_version = 2})), "ZOHO_UNAVAILABLE");
+  world.Advance(absl::Seconds(10));
+  world.zoho().Script("rt-acme", ScriptedReply::CheckTooSlow());
+  EXPECT_EQ(Brief(world.Get({.rejected_version = 2})), "REFRESHED at-2");
+  EXPECT_THAT(world.replica().breaker_states(),
+              ElementsAre("us open", "us half_open", "us closed"));
 }
 
 }  // namespace
