@@ -1,6 +1,7 @@
 #include "server/issuing/thread_executor.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 namespace tokenbroker {
@@ -25,14 +26,22 @@ bool ThreadExecutor::Run(std::string_view name, Task task) {
   if (stopping() || lane->queue.size() >= static_cast<size_t>(options_.queue_per_lane)) {
     return false;
   }
+  const bool wants_thread = lane->idle <= static_cast<int>(lane->queue.size()) &&
+                            lane->threads.size() < static_cast<size_t>(options_.threads_per_lane);
+  // Without a new thread those that are there do it; a lane that has none takes nothing on.
+  if (!(wants_thread && StartThread(*lane)) && lane->threads.empty()) return false;
   lane->queue.push_back(std::move(task));
-  if (lane->idle < static_cast<int>(lane->queue.size()) &&
-      lane->threads.size() < static_cast<size_t>(options_.threads_per_lane)) {
-    lane->threads.emplace_back([this, lane] { Work(*lane); });
-  } else {
-    lane->wake.NotifyOne();
-  }
+  lane->wake.NotifyOne();
   return true;
+}
+
+bool ThreadExecutor::StartThread(Lane& lane) {
+  try {
+    lane.threads.emplace_back([this, &lane] { Work(lane); });
+    return true;
+  } catch (const std::system_error&) {
+    return false;  // the machine or the container has no more to give
+  }
 }
 
 void ThreadExecutor::Work(Lane& lane) {

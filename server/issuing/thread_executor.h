@@ -19,7 +19,8 @@
 namespace tokenbroker {
 
 // The executor of the running service: a pool of threads and a bounded queue per lane, and one
-// thread for what is due later. Threads of a lane are started as they are needed.
+// thread for what is due later. Threads of a lane are started as they are needed; where no more can
+// be had, those that there are do the work, and a lane that has none refuses it.
 class ThreadExecutor final : public Executor {
  public:
   struct Options {
@@ -60,6 +61,8 @@ class ThreadExecutor final : public Executor {
     }
   };
 
+  // False: there is none to be had.
+  bool StartThread(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane.mutex);
   void Work(Lane& lane);
   void Watch();
 

@@ -1,10 +1,14 @@
 #include "server/issuing/thread_executor.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <atomic>
+#include <cstddef>
+#include <map>
 #include <memory>
 #include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -12,6 +16,21 @@
 
 namespace tokenbroker {
 namespace {
+
+// While it lives no thread can be started: none gets a stack.
+class NoMoreThreads {
+ public:
+  NoMoreThreads() {
+    EXPECT_EQ(pthread_getattr_default_np(&before_), 0);
+    pthread_attr_t none = before_;
+    EXPECT_EQ(pthread_attr_setstacksize(&none, size_t{1} << 56), 0);
+    EXPECT_EQ(pthread_setattr_default_np(&none), 0);
+  }
+  ~NoMoreThreads() { EXPECT_EQ(pthread_setattr_default_np(&before_), 0); }
+
+ private:
+  pthread_attr_t before_;
+};
 
 // Counts up, and is waited for. No healthy test waits for long.
 class Counter {
@@ -92,6 +111,30 @@ TEST(ThreadExecutor, TasksOfALaneRunAtTheSameTime) {
     }));
   }
   EXPECT_TRUE(done.WaitFor(8));
+}
+
+TEST(ThreadExecutor, WhereNoThreadCanBeHadThoseThatThereAreDoTheWork) {
+  Counter running;
+  Counter release;
+  Counter done;
+  ThreadExecutor executor({.threads_per_lane = 8}, Clock::System());
+  ASSERT_TRUE(executor.Run("old", [&] {
+    running.Add();
+    release.WaitFor(1);
+  }));
+  ASSERT_TRUE(running.WaitFor(1));
+  {
+    const NoMoreThreads no_more;
+    EXPECT_FALSE(executor.Run("new", [&] { done.Add(); })) << "nobody would ever do it";
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(executor.Run("old", [&] { done.Add(); }));
+    EXPECT_EQ(executor.queue_lengths(), (std::map<std::string, int>{{"new", 0}, {"old", 3}}));
+    release.Add();
+    EXPECT_TRUE(done.WaitFor(3));
+  }
+  EXPECT_TRUE(executor.Run("new", [&] { done.Add(); }));
+  EXPECT_TRUE(done.WaitFor(4));
+  executor.Shutdown();
+  EXPECT_EQ(done.count(), 4);
 }
 
 TEST(ThreadExecutor, RunsLaterWhatIsDueLaterInOrder) {
