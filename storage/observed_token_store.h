@@ -45,6 +45,7 @@ class ObservedTokenStore : public TokenStore {
   void WaitForChange(const GrantKey& key, int64_t generation, absl::Duration timeout) override;
   void SetChangeListener(ChangeListener listener) override;
   int64_t subscription_session() const override { return store_->subscription_session(); }
+  uint64_t FailureDomain(const GrantKey& key) const override { return store_->FailureDomain(key); }
   absl::Status CheckWritable() override;
 
  private:

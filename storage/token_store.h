@@ -300,6 +300,11 @@ class TokenStore {
   // always 1. Cheap: read on every call.
   virtual int64_t subscription_session() const = 0;
 
+  // Which part of the store reading `key` depends on, as far as parts fail one by one: the number
+  // of a primary in a cluster. A key without an OAuth client: of listing. Numbers may change at any
+  // time; 0 where there is one part, and where it is not known. Cheap, waits for no server.
+  virtual uint64_t FailureDomain(const GrantKey& key) const = 0;
+
   // OK: a write would be stored now. Checked before an authorization code is spent.
   virtual absl::Status CheckWritable() = 0;
 };

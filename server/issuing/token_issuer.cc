@@ -45,8 +45,7 @@ std::optional<absl::StatusOr<TokenAnswer>> TokenIssuer::TryCached(const TokenQue
   std::shared_ptr<const std::string> resolved;
   GrantKeyView key(query.org_id, query.environment, query.oauth_client);
   if (query.oauth_client.empty()) {
-    const auto age =
-        store_health_.KnownDown(now) ? GrantResolver::Age::kAny : GrantResolver::Age::kFresh;
+    const auto age = KnownDown(key, now) ? GrantResolver::Age::kAny : GrantResolver::Age::kFresh;
     resolved = resolver_.Remembered(query.org_id, query.environment, query.scopes, now, age);
     // Otherwise there can only be the refusal of an unknown org, under the key without a client.
     if (resolved != nullptr) key.oauth_client = *resolved;
@@ -67,7 +66,7 @@ std::optional<absl::StatusOr<TokenAnswer>> TokenIssuer::TryCached(const TokenQue
     }
     const bool wanted = token.version != query.rejected_version && left >= query.min_lifetime;
     const bool due = left < options_.forced_refresh;
-    if (wanted && (refused || (!due && IsTrusted(*entry, now)) || store_health_.KnownDown(now))) {
+    if (wanted && (refused || (!due && IsTrusted(*entry, now)) || KnownDown(key, now))) {
       if (std::vector<std::string> missing = LackingScopes(token.scopes, query.scopes);
           !missing.empty()) {
         return ScopeNotGrantedError(missing);
@@ -78,6 +77,11 @@ std::optional<absl::StatusOr<TokenAnswer>> TokenIssuer::TryCached(const TokenQue
   }
   if (refused) return WithRetryAfter(entry->refusal->status, entry->refusal->retry_at - now);
   return std::nullopt;
+}
+
+bool TokenIssuer::KnownDown(const GrantKeyView& key, MonotonicTime now) const {
+  return !store_health_.NoneDown(now) &&
+         store_health_.KnownDown(store_->FailureDomain(key.ToKey()), now);
 }
 
 bool TokenIssuer::IsTrusted(const TokenCache::Entry& entry, MonotonicTime now) const {

@@ -102,9 +102,11 @@ class TokenIssuer {
                     const absl::StatusOr<GrantResolver::Grants>& grants);
   // On the "store" lane: reads the record, and lands the flight or hands it to the DC's lane.
   void LoadStage(const Flight& flight);
-  // The store's answer, or STORE_UNAVAILABLE at once while it is known to be down.
+  // The store's answer about `key`, or STORE_UNAVAILABLE at once while the part of the store that
+  // it depends on is known to be down.
   template <typename Read>
-  auto ReadStore(Read read) -> decltype(read());
+  auto ReadStore(const GrantKey& key, Read read) -> decltype(read());
+  bool KnownDown(const GrantKeyView& key, MonotonicTime now) const;
   // On the DC's lane: refreshes, and lands the flight.
   void RefreshStage(const Flight& flight, const GrantRecord& record, MonotonicTime read_at,
                     int64_t session);

@@ -42,23 +42,24 @@ void TokenIssuer::Start(const std::shared_ptr<Flight>& flight) {
 }
 
 template <typename Read>
-auto TokenIssuer::ReadStore(Read read) -> decltype(read()) {
-  if (!store_health_.MayTry(clock_.monotonic())) {
+auto TokenIssuer::ReadStore(const GrantKey& key, Read read) -> decltype(read()) {
+  const uint64_t domain = store_->FailureDomain(key);
+  if (!store_health_.MayTry(domain, clock_.monotonic())) {
     return StoreUnavailableError("it did not answer a moment ago");
   }
   auto result = read();
   if (absl::IsUnavailable(result.status())) {
-    store_health_.RecordDown(clock_.monotonic());
+    store_health_.RecordDown(domain, clock_.monotonic());
   } else {
-    store_health_.RecordUp();
+    store_health_.RecordUp(domain);
   }
   return result;
 }
 
 void TokenIssuer::ResolveStage(const Flight& flight) {
   const int64_t session = store_->subscription_session();
-  const absl::StatusOr<GrantResolver::Grants> grants =
-      ReadStore([&] { return resolver_.Load(flight.key.org_id, flight.key.environment); });
+  const absl::StatusOr<GrantResolver::Grants> grants = ReadStore(
+      flight.key, [&] { return resolver_.Load(flight.key.org_id, flight.key.environment); });
   if (absl::IsNotFound(grants.status())) {
     const MonotonicTime now = clock_.monotonic();
     cache_.PutRefusal(flight.key,
@@ -107,7 +108,8 @@ void TokenIssuer::LoadStage(const Flight& flight) {
   landing.session = store_->subscription_session();
   RefreshResult& result = landing.result;
   result.read_at = clock_.monotonic();
-  absl::StatusOr<GrantRecord> record = ReadStore([&] { return store_->Load(flight.key); });
+  absl::StatusOr<GrantRecord> record =
+      ReadStore(flight.key, [&] { return store_->Load(flight.key); });
   if (!record.ok() || !(record->key == flight.key)) {
     // The latter cannot be, and a token of another grant must not be given out if it is.
     LandFailed(flight, record.ok() ? InternalError("the store gave another grant's record")

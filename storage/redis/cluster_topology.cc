@@ -23,9 +23,12 @@ namespace {
 constexpr absl::Duration kRefreshInterval = absl::Milliseconds(50);
 // Slots per node that hold the note on its reign. Moving slots rarely moves all of them at once.
 constexpr size_t kNotesPerNode = 3;
+// The PrimaryNumber of slots that nobody serves; those of nodes come after it.
+constexpr uint64_t kNobodysNumber = 1;
 
 struct Node {
   Endpoint endpoint;
+  uint64_t number = 0;
   std::shared_ptr<ConnectionPool> pool;
 };
 
@@ -67,6 +70,17 @@ class ClusterTopology : public Topology {
     MutexLock lock(mutex_);
     stale_ = true;
     return StoreUnavailableError("no node of the Redis cluster serves a slot of the keys");
+  }
+
+  uint64_t PrimaryNumber(std::string_view key) const override ABSL_LOCKS_EXCLUDED(mutex_) {
+    std::shared_ptr<const SlotMap> map;
+    {
+      MutexLock lock(mutex_);
+      map = map_;
+    }
+    if (map == nullptr) return 0;
+    const Node* owner = map->Owner(HashSlot(key));
+    return owner == nullptr ? kNobodysNumber : owner->number;
   }
 
   std::shared_ptr<ConnectionPool> Follow(const ConnectionPool& from,
@@ -174,12 +188,13 @@ class ClusterTopology : public Topology {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     std::shared_ptr<const Node>& node = nodes_[endpoint.ToString()];
     if (node == nullptr) {
-      node = std::make_shared<const Node>(Node{
-          endpoint, std::make_shared<ConnectionPool>(ConnectionPool::Options{
-                        .connect = [this, endpoint](
-                                       Deadline deadline) { return Connect(endpoint, deadline); },
-                        .size = options_.pool_size,
-                        .connect_timeout = options_.connect_timeout})});
+      node = std::make_shared<const Node>(
+          Node{endpoint, ++last_number_,
+               std::make_shared<ConnectionPool>(ConnectionPool::Options{
+                   .connect = [this,
+                               endpoint](Deadline deadline) { return Connect(endpoint, deadline); },
+                   .size = options_.pool_size,
+                   .connect_timeout = options_.connect_timeout})});
     }
     return node;
   }
@@ -321,6 +336,7 @@ class ClusterTopology : public Topology {
   std::shared_ptr<const SlotMap> map_ ABSL_GUARDED_BY(mutex_);  // null: not read yet
   // By address: those of the map, and others that a redirection named since.
   std::map<std::string, std::shared_ptr<const Node>> nodes_ ABSL_GUARDED_BY(mutex_);
+  uint64_t last_number_ ABSL_GUARDED_BY(mutex_) = kNobodysNumber;
   int64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0;  // of the map
   bool stale_ ABSL_GUARDED_BY(mutex_) = false;
   bool refreshing_ ABSL_GUARDED_BY(mutex_) = false;

@@ -28,6 +28,7 @@ class OneShardTopology : public Topology {
             .connect_timeout = options_.connect_timeout})) {}
 
   absl::StatusOr<std::shared_ptr<ConnectionPool>> Route(std::string_view) override { return pool_; }
+  uint64_t PrimaryNumber(std::string_view) const override { return 0; }
   std::shared_ptr<ConnectionPool> Follow(const ConnectionPool&, std::string_view) override {
     return nullptr;
   }

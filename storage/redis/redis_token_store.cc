@@ -427,6 +427,11 @@ void RedisTokenStore::Tell(const ChangeEvent& event) {
 
 int64_t RedisTokenStore::subscription_session() const { return parts_->subscriber->session(); }
 
+uint64_t RedisTokenStore::FailureDomain(const GrantKey& key) const {
+  if (key.oauth_client.empty()) return 0;
+  return parts_->client.topology().PrimaryNumber(redis::RecordKey(options_.key_prefix, key));
+}
+
 absl::Status RedisTokenStore::CheckWritable() {
   return parts_->client.CheckWritable(options_.key_prefix);
 }

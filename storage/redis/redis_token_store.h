@@ -147,6 +147,9 @@ class RedisTokenStore : public TokenStore {
   // A connection that silently loses everything is noticed within 2 s (a PING after each second of
   // silence, answered within one): so old can "current" be.
   int64_t subscription_session() const override;
+  // In a cluster listing is a part of its own: it needs the node that has the index, and those of
+  // the records that it finds.
+  uint64_t FailureDomain(const GrantKey& key) const override;
   // In a cluster: more than half of the shards take writes.
   absl::Status CheckWritable() override;
 

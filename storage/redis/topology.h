@@ -42,6 +42,10 @@ class Topology {
   // connect timeout. STORE_UNAVAILABLE.
   virtual absl::StatusOr<std::shared_ptr<ConnectionPool>> Route(std::string_view key) = 0;
 
+  // Tells the primaries apart that keys lead to; no two have one number at the same time. 0: there
+  // is only one, or it is not known which. Waits for no server.
+  virtual uint64_t PrimaryNumber(std::string_view key) const = 0;
+
   // Where an error reply of `from` sends us; null: it is no redirection, or there is no cluster.
   virtual std::shared_ptr<ConnectionPool> Follow(const ConnectionPool& from,
                                                  std::string_view error) = 0;

@@ -143,6 +143,10 @@ void SealingTokenStore::SetChangeListener(ChangeListener listener) {
 
 int64_t SealingTokenStore::subscription_session() const { return store_->subscription_session(); }
 
+uint64_t SealingTokenStore::FailureDomain(const GrantKey& key) const {
+  return store_->FailureDomain(key);
+}
+
 absl::Status SealingTokenStore::CheckWritable() { return store_->CheckWritable(); }
 
 }  // namespace tokenbroker

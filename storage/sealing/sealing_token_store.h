@@ -41,6 +41,7 @@ class SealingTokenStore : public TokenStore {
   void WaitForChange(const GrantKey& key, int64_t generation, absl::Duration timeout) override;
   void SetChangeListener(ChangeListener listener) override;
   int64_t subscription_session() const override;
+  uint64_t FailureDomain(const GrantKey& key) const override;
   absl::Status CheckWritable() override;
 
  private:

@@ -64,6 +64,7 @@ class SqliteTokenStore : public TokenStore {
   void WaitForChange(const GrantKey& key, int64_t generation, absl::Duration timeout) override;
   void SetChangeListener(ChangeListener listener) override;
   int64_t subscription_session() const override { return 1; }
+  uint64_t FailureDomain(const GrantKey&) const override { return 0; }
   absl::Status CheckWritable() override;
 
   // Reads the whole file. UNAVAILABLE STORE_UNAVAILABLE: it is damaged, or cannot be read.

@@ -180,6 +180,38 @@ TEST(Redis, MayBeAClusterByTls) {
   EXPECT_EQ(broker.Stop(), 0);
 }
 
+TEST(Redis, ADeadNodeOfAClusterTakesOnlyItsOwnGrants) {
+  RedisCluster::Options redis;
+  redis.replicas = 0;
+  redis.server.config = {"appendonly yes", "cluster-require-full-coverage no"};
+  const auto cluster = RedisCluster::Start(redis);
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  World::Options options;
+  options.redis = true;
+  World world(options);
+  Broker& broker = world.StartBrokerWith(
+      Elsewhere(world, absl::StrCat("    cluster:\n      addresses: [\"127.0.0.1:",
+                                    (*cluster)->node(1).port(), "\"]\n")));
+  RedisServer& dying = (*cluster)->node(0);
+  std::vector<std::string> dead;
+  std::vector<std::string> well;
+  for (int i = 0; dead.size() < 3 || well.size() < 3; ++i) {
+    const std::string org = absl::StrCat("org-", i);
+    world.RegisterImported(broker, org, "us");
+    const auto slot = (*cluster)->SlotOf(absl::StrCat("tb:{", org, ":PRODUCTION:web}"));
+    ASSERT_TRUE(slot.ok()) << slot.status();
+    ((*cluster)->PrimaryOf(*slot) == &dying ? dead : well).push_back(org);
+  }
+
+  dying.Kill();
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(Explain(broker.GetAccessToken(dead[i]).status).reason, "STORE_UNAVAILABLE");
+    const Broker::Token token = broker.GetAccessToken(well[i]);
+    EXPECT_TRUE(token.status.ok()) << token.status.error_message();
+  }
+  EXPECT_EQ(broker.Stop(), 0);
+}
+
 struct Risk {
   std::string name;
   std::vector<std::string> config;  // of the server

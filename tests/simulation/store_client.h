@@ -40,6 +40,7 @@ class SimulatedStore final : public TokenStore {
   void WaitForChange(const GrantKey& key, int64_t generation, absl::Duration timeout) override;
   void SetChangeListener(ChangeListener listener) override { listener_ = std::move(listener); }
   int64_t subscription_session() const override { return session_; }
+  uint64_t FailureDomain(const GrantKey&) const override { return 0; }
   absl::Status CheckWritable() override;
 
   // The subscription is lost: noticed at once, or only after a while.

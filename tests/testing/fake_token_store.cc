@@ -332,6 +332,12 @@ int64_t FakeTokenStore::subscription_session() const {
   return session_;
 }
 
+uint64_t FakeTokenStore::FailureDomain(const GrantKey& key) const {
+  MutexLock lock(mutex_);
+  const auto found = domains_.find(EncodeGrantKey(key));
+  return found == domains_.end() ? 0 : found->second;
+}
+
 absl::Status FakeTokenStore::CheckWritable() { return Begin(Op::kCheckWritable); }
 
 void FakeTokenStore::SetStatus(absl::Status status) {
@@ -371,6 +377,11 @@ void FakeTokenStore::After(Op op, std::function<void()> what) {
 void FakeTokenStore::SetSession(int64_t session) {
   MutexLock lock(mutex_);
   session_ = session;
+}
+
+void FakeTokenStore::SetFailureDomain(const GrantKey& key, uint64_t domain) {
+  MutexLock lock(mutex_);
+  domains_[EncodeGrantKey(key)] = domain;
 }
 
 void FakeTokenStore::HoldEvents() {

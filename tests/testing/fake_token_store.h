@@ -66,6 +66,7 @@ class FakeTokenStore final : public TokenStore {
   void WaitForChange(const GrantKey& key, int64_t generation, absl::Duration timeout) override;
   void SetChangeListener(ChangeListener listener) override;
   int64_t subscription_session() const override;
+  uint64_t FailureDomain(const GrantKey& key) const override;
   absl::Status CheckWritable() override;
 
   // Knobs, of this replica alone.
@@ -85,6 +86,8 @@ class FakeTokenStore final : public TokenStore {
   void After(Op op, std::function<void()> what);
   // 0: no change events come, not even of this replica's own changes. At first 1.
   void SetSession(int64_t session);
+  // The part of the store that the grant is in; 0 at first.
+  void SetFailureDomain(const GrantKey& key, uint64_t domain);
   // Events are kept back until they are let go.
   void HoldEvents();
   void ReleaseEvents();
@@ -140,6 +143,7 @@ class FakeTokenStore final : public TokenStore {
   std::map<Op, std::deque<std::function<void()>>> after_ ABSL_GUARDED_BY(mutex_);
   std::map<Op, int> counts_ ABSL_GUARDED_BY(mutex_);
   int64_t session_ ABSL_GUARDED_BY(mutex_) = 1;
+  std::map<std::string, uint64_t> domains_ ABSL_GUARDED_BY(mutex_);  // by EncodeGrantKey
   bool hold_events_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<ChangeEvent> held_ ABSL_GUARDED_BY(mutex_);
 

@@ -97,20 +97,37 @@ TEST_F(CircuitBreakerTest, AStragglersAnswerProvesThatTheDcWorks) {
 TEST(StoreHealth, WhileItIsDownOneAtATimeTries) {
   StoreHealth health;
   MonotonicTime now = absl::Hours(1);
-  EXPECT_FALSE(health.KnownDown(now));
-  EXPECT_TRUE(health.MayTry(now));
-  EXPECT_TRUE(health.MayTry(now));
-  health.RecordDown(now);
-  EXPECT_TRUE(health.KnownDown(now));
-  EXPECT_FALSE(health.MayTry(now));
+  EXPECT_TRUE(health.NoneDown(now));
+  EXPECT_FALSE(health.KnownDown(0, now));
+  EXPECT_TRUE(health.MayTry(0, now));
+  EXPECT_TRUE(health.MayTry(0, now));
+  health.RecordDown(0, now);
+  EXPECT_FALSE(health.NoneDown(now));
+  EXPECT_TRUE(health.KnownDown(0, now));
+  EXPECT_FALSE(health.MayTry(0, now));
   now += StoreHealth::kRetry;
-  EXPECT_FALSE(health.KnownDown(now));
-  EXPECT_TRUE(health.MayTry(now));
-  EXPECT_TRUE(health.KnownDown(now));
-  EXPECT_FALSE(health.MayTry(now));
-  health.RecordUp();
-  EXPECT_FALSE(health.KnownDown(now));
-  EXPECT_TRUE(health.MayTry(now));
+  EXPECT_TRUE(health.NoneDown(now));
+  EXPECT_FALSE(health.KnownDown(0, now));
+  EXPECT_TRUE(health.MayTry(0, now));
+  EXPECT_FALSE(health.NoneDown(now));
+  EXPECT_TRUE(health.KnownDown(0, now));
+  EXPECT_FALSE(health.MayTry(0, now));
+  health.RecordUp(0);
+  EXPECT_FALSE(health.KnownDown(0, now));
+  EXPECT_TRUE(health.MayTry(0, now));
+}
+
+TEST(StoreHealth, EveryDomainHasItsOwn) {
+  StoreHealth health;
+  const MonotonicTime now = absl::Hours(1);
+  health.RecordDown(1, now);
+  health.RecordUp(2);
+  EXPECT_TRUE(health.KnownDown(1, now));
+  EXPECT_FALSE(health.MayTry(1, now));
+  EXPECT_FALSE(health.KnownDown(2, now));
+  EXPECT_TRUE(health.MayTry(2, now));
+  EXPECT_TRUE(health.MayTry(StoreHealth::kDomains, now));
+  EXPECT_FALSE(health.MayTry(StoreHealth::kDomains + 1, now)) << "shares a state";
 }
 
 }  // namespace

@@ -200,6 +200,37 @@ TEST(Failures, WhoRejectsTheOldTokenDoesNotKeepItFromOthers) {
   EXPECT_EQ(Brief(world.Get()), "CACHE at-old");
 }
 
+// A dead shard of a cluster: its grants wait, and one load at a time tries it.
+TEST(Failures, APartOfTheStoreThatIsDownTakesOnlyItsOwnGrants) {
+  World world;
+  for (const auto& [org, part] :
+       {std::pair("dead-1", 1), {"dead-2", 1}, {"dead-3", 1}, {"well-1", 2}}) {
+    world.store().SetFailureDomain(KeyOf(org), part);
+    world.Add({.key = KeyOf(org), .lifetime = absl::Hours(1)});
+  }
+  ASSERT_EQ(Brief(world.Get({.org_id = "dead-2"})), "STORE at-old");
+  world.store().FailNext(Op::kLoad, StoreUnavailableError("x"));
+  world.store().ResetCounts();
+  EXPECT_EQ(Brief(world.Get({.org_id = "dead-1"})), "STORE_UNAVAILABLE");
+  EXPECT_EQ(Brief(world.Get({.org_id = "dead-3"})), "STORE_UNAVAILABLE");
+  EXPECT_EQ(world.store().count(Op::kLoad), 1) << "the second one did not queue up";
+  EXPECT_EQ(Brief(world.Get({.org_id = "well-1"})), "STORE at-old");
+  // What may be outdated is given out only where the newest cannot be had.
+  for (const char* org : {"dead-2", "well-1"}) {
+    ASSERT_EQ(world.store()
+                  .Register({KeyOf(org), "again", world.record(KeyOf(org)).info, Secret("rt-new"),
+                             MintedTokens{Secret("at-new"), absl::Hours(1)}})
+                  .status(),
+              absl::OkStatus());
+  }
+  EXPECT_EQ(Brief(world.Get({.org_id = "dead-2"})), "STALE at-old");
+  EXPECT_EQ(Brief(world.Get({.org_id = "well-1"})), "STORE at-new");
+  world.Advance(absl::Milliseconds(500));
+  EXPECT_EQ(Brief(world.Get({.org_id = "dead-2"})), "STORE at-new");
+  world.Advance(absl::Seconds(1));
+  EXPECT_EQ(Brief(world.Get({.org_id = "dead-1"})), "STORE at-old");
+}
+
 TEST(Failures, TheBreakerOpensTriesAndCloses) {
   World world({.breaker = {.failures = 3, .open_for = absl::Seconds(10)}});
   world.zoho().ScriptAll(ScriptedReply::Unreachable());

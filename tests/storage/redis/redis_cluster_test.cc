@@ -219,6 +219,10 @@ TEST(RedisClusterStoreTest, DeadNodeIsReplacedWhileTheOthersGoOn) {
   const absl::StatusOr<AcquireResult> lease = store->Acquire({key, "b", 2, Purpose::kCaller});
   ASSERT_EQ(lease->outcome, AcquireResult::Outcome::kGranted) << "a new cluster is not quarantined";
   ASSERT_TRUE(InStep(cluster->node(0), {&cluster->node(3)}));
+  const uint64_t domain = store->FailureDomain(key);
+  EXPECT_NE(domain, store->FailureDomain(elsewhere));
+  EXPECT_NE(domain, store->FailureDomain(GrantAt(*cluster, options, cluster->node(2))));
+  EXPECT_NE(domain, store->FailureDomain({"", Environment::kProduction, ""})) << "of listing";
 
   cluster->node(0).Kill();
   EXPECT_EQ(GenerationOf(*store, elsewhere), 1);
@@ -229,6 +233,8 @@ TEST(RedisClusterStoreTest, DeadNodeIsReplacedWhileTheOthersGoOn) {
   ASSERT_TRUE(WaitUntil([&] { return (record = store->Load(key)).ok(); }, absl::Seconds(5)))
       << record.status();
   EXPECT_EQ(record->access_token, Secret("access-2"));
+  EXPECT_NE(store->FailureDomain(key), domain) << "what was known of the old primary";
+  EXPECT_NE(store->FailureDomain(key), store->FailureDomain(elsewhere));
 
   // The new primary may not know of the newest lease; the others are not in doubt.
   EXPECT_EQ(store->MarkSent({key, "b", lease->epoch}).value(), MarkSentOutcome::kLost);
