@@ -60,33 +60,40 @@ void ThreadExecutor::Work(Lane& lane) {
   }
 }
 
-void ThreadExecutor::RunAfter(absl::Duration delay, Task task) {
+Executor::Timer ThreadExecutor::RunAfter(absl::Duration delay, Task task) {
   const MonotonicTime when = clock_.monotonic() + std::max(delay, absl::ZeroDuration());
   MutexLock lock(timer_mutex_);
-  if (stopping()) return;
-  const bool first = due_.empty() || when < due_.top().when;
-  due_.push(Due{when, next_order_++, std::make_shared<Task>(std::move(task))});
+  if (stopping()) return {};
+  const bool first = due_.empty() || when < due_.begin()->first.first;
+  const Timer timer{when, ++last_order_};
+  due_.emplace(std::pair(timer.when, timer.order), std::move(task));
   if (first) timer_wake_.NotifyOne();
+  return timer;
+}
+
+void ThreadExecutor::Cancel(const Timer& timer) {
+  decltype(due_)::node_type dropped;  // after the lock
+  MutexLock lock(timer_mutex_);
+  dropped = due_.extract(std::pair(timer.when, timer.order));
 }
 
 void ThreadExecutor::Watch() {
   while (true) {
-    std::vector<std::shared_ptr<Task>> ready;
+    std::vector<Task> ready;
     {
       MutexLock lock(timer_mutex_);
       while (ready.empty()) {
         if (stopping()) return;
         const MonotonicTime now = clock_.monotonic();
-        while (!due_.empty() && due_.top().when <= now) {
-          ready.push_back(due_.top().task);
-          due_.pop();
+        while (!due_.empty() && due_.begin()->first.first <= now) {
+          ready.push_back(std::move(due_.extract(due_.begin()).mapped()));
         }
         if (!ready.empty()) break;
-        timer_wake_.WaitFor(timer_mutex_,
-                            due_.empty() ? absl::InfiniteDuration() : due_.top().when - now);
+        timer_wake_.WaitFor(timer_mutex_, due_.empty() ? absl::InfiniteDuration()
+                                                       : due_.begin()->first.first - now);
       }
     }
-    for (const std::shared_ptr<Task>& task : ready) (*task)();
+    for (const Task& task : ready) task();
   }
 }
 

@@ -5,10 +5,10 @@
 #include <deque>
 #include <map>
 #include <memory>
-#include <queue>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -33,7 +33,8 @@ class ThreadExecutor final : public Executor {
   ~ThreadExecutor() override;
 
   bool Run(std::string_view lane, Task task) override;
-  void RunAfter(absl::Duration delay, Task task) override;
+  Timer RunAfter(absl::Duration delay, Task task) override;
+  void Cancel(const Timer& timer) override;
   void Pause(absl::Duration duration) override;
   bool stopping() const override { return stopping_.load(std::memory_order_relaxed); }
 
@@ -52,15 +53,6 @@ class ThreadExecutor final : public Executor {
     int idle ABSL_GUARDED_BY(mutex) = 0;
     std::vector<std::thread> threads ABSL_GUARDED_BY(mutex);
   };
-  struct Due {
-    MonotonicTime when;
-    uint64_t order;
-    std::shared_ptr<Task> task;
-    bool operator>(const Due& other) const {
-      return when != other.when ? when > other.when : order > other.order;
-    }
-  };
-
   // False: there is none to be had.
   bool StartThread(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane.mutex);
   void Work(Lane& lane);
@@ -75,8 +67,9 @@ class ThreadExecutor final : public Executor {
 
   Mutex timer_mutex_;
   CondVar timer_wake_;
-  std::priority_queue<Due, std::vector<Due>, std::greater<Due>> due_ ABSL_GUARDED_BY(timer_mutex_);
-  uint64_t next_order_ ABSL_GUARDED_BY(timer_mutex_) = 0;
+  // By Timer::when and order.
+  std::map<std::pair<MonotonicTime, uint64_t>, Task> due_ ABSL_GUARDED_BY(timer_mutex_);
+  uint64_t last_order_ ABSL_GUARDED_BY(timer_mutex_) = 0;
   std::thread timer_;
 
   Mutex pause_mutex_;

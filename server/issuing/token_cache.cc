@@ -43,7 +43,10 @@ bool TokenCache::Put(std::shared_ptr<const IssuedToken> token, int64_t session,
   if (entry.refusal != nullptr && entry.refusal->generation < token->version) {
     entry.refusal = nullptr;
   }
-  if (is_new) entry.came_back = false;
+  if (is_new) {
+    entry.came_back = false;
+    slot.refresh_ahead = ScopedTimer();
+  }
   entry.token = std::move(token);
   entry.session = session;
   entry.checked_at = read_at;
@@ -77,6 +80,7 @@ void TokenCache::Invalidate(const GrantKeyView& key, int64_t generation, bool al
   if (alive || (entry.token != nullptr && entry.token->version > generation)) return;
   entry.token = nullptr;
   entry.came_back = false;
+  found->second.refresh_ahead = ScopedTimer();
   if (entry.refusal == nullptr) Erase(shard, found);
 }
 
@@ -91,6 +95,17 @@ TokenCache::Due TokenCache::CheckDue(const GrantKeyView& key, int64_t version,
   if (slot.last_used >= used_since || slot.entry.token->keep_warm) return Due::kUsed;
   slot.entry.came_back = true;
   return Due::kIdle;
+}
+
+void TokenCache::KeepTimer(const GrantKeyView& key, int64_t version, ScopedTimer timer) {
+  Shard& shard = ShardOf(key);
+  MutexLock lock(shard.mutex);
+  const auto found = shard.slots.find(key);
+  if (found == shard.slots.end()) return;
+  Slot& slot = found->second;
+  if (slot.entry.token == nullptr || slot.entry.token->version != version) return;
+  // One that is due at once may have run before it gets here, and have set the next one.
+  if (timer.order() > slot.refresh_ahead.order()) slot.refresh_ahead = std::move(timer);
 }
 
 size_t TokenCache::size() const {

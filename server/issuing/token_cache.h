@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/ids.h"
 #include "common/mutex.h"
+#include "server/issuing/executor.h"
 #include "server/issuing/grant_key_view.h"
 #include "server/issuing/issued_token.h"
 
@@ -75,6 +76,10 @@ class TokenCache {
   // Whether the token of this version, now due to be refreshed ahead, was used since then.
   Due CheckDue(const GrantKeyView& key, int64_t version, MonotonicTime used_since);
 
+  // Keeps the timer that refreshes the token of this version ahead, in place of an older one: there
+  // is one per token, and it is cancelled when the token goes. At once, if it is not there.
+  void KeepTimer(const GrantKeyView& key, int64_t version, ScopedTimer timer);
+
   size_t size() const;
 
  private:
@@ -84,7 +89,8 @@ class TokenCache {
     Entry entry;
     MonotonicTime stored_at;  // when `entry.token` was put here
     MonotonicTime last_used;
-    size_t position = 0;  // in Shard::order
+    ScopedTimer refresh_ahead;  // of `entry.token`
+    size_t position = 0;        // in Shard::order
   };
   using Map = absl::node_hash_map<GrantKey, Slot, GrantKeyHash, GrantKeyEqual>;
   struct alignas(64) Shard {

@@ -139,6 +139,9 @@ class TokenIssuer {
   absl::Duration RefreshAheadAt(const GrantRecord& record) const;
   // If the grant has been used since then, or is to be kept warm, and still has this version.
   void RefreshAhead(const GrantKey& key, int64_t version, MonotonicTime used_since);
+  // The same `delay` from now, if the token still is in the cache then.
+  void RefreshAheadIn(absl::Duration delay, const GrantKey& key, int64_t version,
+                      MonotonicTime used_since);
   void SweepKeepWarm(const std::string& after);
 
   const Options options_;

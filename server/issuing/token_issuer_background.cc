@@ -40,9 +40,14 @@ void TokenIssuer::RefreshAhead(const GrantKey& key, int64_t version, MonotonicTi
     return;
   }
   // The flight under way may fail, or only read the record.
-  executor_->RunAfter(kFlightRetry, [this, key, version] {
-    RefreshAhead(key, version, /*used_since=*/-absl::InfiniteDuration());
-  });
+  RefreshAheadIn(kFlightRetry, key, version, /*used_since=*/-absl::InfiniteDuration());
+}
+
+void TokenIssuer::RefreshAheadIn(absl::Duration delay, const GrantKey& key, int64_t version,
+                                 MonotonicTime used_since) {
+  const Executor::Timer timer = executor_->RunAfter(
+      delay, [this, key, version, used_since] { RefreshAhead(key, version, used_since); });
+  cache_.KeepTimer(key, version, ScopedTimer(executor_, timer));
 }
 
 void TokenIssuer::RefreshInBackground(const GrantKey& key) { StartBackground(key, 0); }

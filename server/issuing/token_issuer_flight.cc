@@ -228,9 +228,7 @@ void TokenIssuer::Keep(const Landing& landing, const std::shared_ptr<const Issue
   ApplyNoted(landing.key(), flights_.noted(landing.key()));
   if (!is_new) return;
   const absl::Duration due = token->expires_at - now - RefreshAheadAt(landing.result.record);
-  executor_->RunAfter(due, [this, key = landing.key(), version = token->version, now] {
-    RefreshAhead(key, version, /*used_since=*/now);
-  });
+  RefreshAheadIn(due, landing.key(), token->version, /*used_since=*/now);
 }
 
 void TokenIssuer::ApplyNoted(const GrantKey& key, const FlightTable::Noted& noted) {
@@ -264,9 +262,7 @@ void TokenIssuer::Remember(const Landing& landing, bool dead) {
     const std::optional<TokenCache::Entry> entry = cache_.Peek(key);
     const absl::Duration again = std::max(hold, kBackgroundRetry);
     if (!dead && entry && entry->token != nullptr && entry->token->expires_at - now > again) {
-      executor_->RunAfter(again, [this, key, version = entry->token->version] {
-        RefreshAhead(key, version, -absl::InfiniteDuration());
-      });
+      RefreshAheadIn(again, key, entry->token->version, -absl::InfiniteDuration());
     }
     return;
   }

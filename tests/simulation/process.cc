@@ -48,12 +48,15 @@ void SimulatedExecutor::Start(Lane& lane, Task task) {
       });
 }
 
-void SimulatedExecutor::RunAfter(absl::Duration delay, Task task) {
-  if (stopping()) return;
+Executor::Timer SimulatedExecutor::RunAfter(absl::Duration delay, Task task) {
+  if (stopping()) return {};
+  const uint64_t order = ++last_timer_;
+  timers_.insert(order);
   seams_->context->scheduler.Post(seams_->gate, seams_->ToWorld(delay),
-                                  [this, task = std::move(task)] {
-                                    if (!stopping()) task();
+                                  [this, order, task = std::move(task)] {
+                                    if (timers_.erase(order) > 0 && !stopping()) task();
                                   });
+  return {.order = order};
 }
 
 void SimulatedExecutor::Pause(absl::Duration duration) {

@@ -1,11 +1,13 @@
 #ifndef TOKEN_BROKER_TESTS_SIMULATION_PROCESS_H_
 #define TOKEN_BROKER_TESTS_SIMULATION_PROCESS_H_
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,7 +29,8 @@ class SimulatedExecutor final : public Executor {
   explicit SimulatedExecutor(Seams* seams) : seams_(seams) {}
 
   bool Run(std::string_view lane, Task task) override;
-  void RunAfter(absl::Duration delay, Task task) override;
+  Timer RunAfter(absl::Duration delay, Task task) override;
+  void Cancel(const Timer& timer) override { timers_.erase(timer.order); }
   void Pause(absl::Duration duration) override;
   bool stopping() const override { return seams_->stopping || seams_->dead(); }
 
@@ -48,6 +51,8 @@ class SimulatedExecutor final : public Executor {
   Seams* const seams_;
   std::map<std::string, Lane, std::less<>> lanes_;
   std::vector<Strand*> pausing_;
+  std::set<uint64_t> timers_;  // to come, and not cancelled
+  uint64_t last_timer_ = 0;
   int running_ = 0;
 };
 

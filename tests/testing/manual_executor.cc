@@ -25,11 +25,16 @@ bool ManualExecutor::Run(std::string_view lane, Task task) {
   return true;
 }
 
-void ManualExecutor::RunAfter(absl::Duration delay, Task task) {
+Executor::Timer ManualExecutor::RunAfter(absl::Duration delay, Task task) {
   if (std::function<void()> what = std::exchange(within_run_after_, nullptr)) what();
-  if (stopping_) return;
-  const MonotonicTime when = now_ + std::max(delay, absl::ZeroDuration());
-  timers_.emplace(std::pair(when, next_order_++), std::move(task));
+  if (stopping_) return {};
+  const Timer timer{now_ + std::max(delay, absl::ZeroDuration()), next_order_++};
+  timers_.emplace(std::pair(timer.when, timer.order), std::move(task));
+  return timer;
+}
+
+void ManualExecutor::Cancel(const Timer& timer) {
+  timers_.erase(std::pair(timer.when, timer.order));
 }
 
 void ManualExecutor::Pause(absl::Duration duration) { Block(nullptr, duration); }

@@ -47,7 +47,8 @@ class ManualExecutor final : public Executor {
 
   // As in Executor. A Pause of the test's own thread runs tasks meanwhile, and moves the clock.
   bool Run(std::string_view lane, Task task) override;
-  void RunAfter(absl::Duration delay, Task task) override;
+  Timer RunAfter(absl::Duration delay, Task task) override;
+  void Cancel(const Timer& timer) override;
   void Pause(absl::Duration duration) override;
   bool stopping() const override { return stopping_; }
 
@@ -73,6 +74,7 @@ class ManualExecutor final : public Executor {
   void Shutdown();
 
   size_t queue_length(std::string_view lane) const;
+  size_t timers() const { return timers_.size(); }  // that are still to come
 
  private:
   struct Lane {
@@ -90,11 +92,6 @@ class ManualExecutor final : public Executor {
     CondVar turn;
     std::thread thread;
   };
-  struct Timer {
-    MonotonicTime when;
-    Task task;
-  };
-
   // Runs one thing that can run now. False: nothing can.
   bool Step();
   // The next point in time at which something will be able to run.

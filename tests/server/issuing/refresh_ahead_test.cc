@@ -213,6 +213,38 @@ TEST(RefreshAhead, ASecondReplicaThatIsLateOnlyListens) {
   EXPECT_EQ(world.zoho().sends(), 2);
 }
 
+// However often a token comes and goes, it has one timer, and that only while it is here.
+TEST(RefreshAhead, IsDueOncePerTokenInTheCache) {
+  World world({.issuer = {.cache_entries = 1}});  // per shard of it
+  constexpr int kOrgs = 200;
+  for (int i = 0; i < kOrgs; ++i) {
+    world.Add({.key = KeyOf(absl::StrCat("org", i)), .lifetime = absl::Hours(1)});
+  }
+  for (int i = 0; i < 10 * kOrgs; ++i) {
+    ASSERT_TRUE(world.Get({.org_id = absl::StrCat("org", i % kOrgs)}).ok());
+  }
+  world.Advance(absl::Minutes(1));  // beyond the callers' deadlines
+  ASSERT_GT(world.store().count(Op::kLoad), kOrgs) << "some were here and went";
+  EXPECT_EQ(world.executor().timers(), world.replica().issuer().cached());
+  // Those that are here are refreshed all the same.
+  world.Advance(absl::Minutes(50));
+  EXPECT_EQ(world.zoho().sends(), static_cast<int>(world.replica().issuer().cached()));
+}
+
+TEST(RefreshAhead, IsDueOnceWhateverElseRefreshesTheToken) {
+  World world;
+  world.Add({.lifetime = absl::Hours(1)});
+  for (int64_t version = 1; version <= 4; ++version) {
+    ASSERT_EQ(world.Get()->token->version, version);
+    ASSERT_TRUE(world.Get({.rejected_version = version}).ok());
+    world.Advance(absl::Minutes(1));
+    EXPECT_EQ(world.executor().timers(), 1u);
+  }
+  ASSERT_TRUE(world.store().Revoke(Grant().key).ok());
+  world.executor().RunUntilIdle();
+  EXPECT_EQ(world.executor().timers(), 0u);
+}
+
 TEST(RefreshAhead, RefreshInBackgroundLooksAtTheClock) {
   World world;
   world.Add({.lifetime = absl::Seconds(3000)});

@@ -157,6 +157,29 @@ TEST(ThreadExecutor, RunsLaterWhatIsDueLaterInOrder) {
   EXPECT_EQ(order, (std::vector<int>{0, 10, 20, 30}));
 }
 
+TEST(ThreadExecutor, WhatIsCancelledIsDropped) {
+  Counter done;
+  ThreadExecutor executor({}, Clock::System());
+  auto held = std::make_shared<int>(0);
+  const std::weak_ptr<int> watch = held;
+  const Executor::Timer far = executor.RunAfter(absl::Hours(1), [held] { FAIL(); });
+  {
+    const ScopedTimer scoped(&executor, executor.RunAfter(absl::Hours(2), [held] { FAIL(); }));
+    ScopedTimer moved = ScopedTimer(&executor, executor.RunAfter(absl::Hours(3), [] { FAIL(); }));
+    moved = ScopedTimer(&executor, executor.RunAfter(absl::Hours(1), [held] { FAIL(); }));
+  }
+  held = nullptr;
+  EXPECT_FALSE(watch.expired());
+  executor.Cancel(far);
+  EXPECT_TRUE(watch.expired());
+  // What has run, was cancelled or never was is not there to be cancelled.
+  const Executor::Timer near = executor.RunAfter(absl::ZeroDuration(), [&] { done.Add(); });
+  ASSERT_TRUE(done.WaitFor(1));
+  for (const Executor::Timer& timer : {near, far, Executor::Timer{}}) executor.Cancel(timer);
+  executor.RunAfter(absl::ZeroDuration(), [&] { done.Add(); });
+  EXPECT_TRUE(done.WaitFor(2));
+}
+
 TEST(ThreadExecutor, ShutdownEndsPausesDropsWhatWaitsAndLetsWhatRunsEnd) {
   auto dropped = std::make_shared<int>(0);
   const std::weak_ptr<int> watch = dropped;

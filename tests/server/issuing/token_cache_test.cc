@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "common/errors.h"
+#include "tests/testing/manual_executor.h"
 
 namespace tokenbroker {
 namespace {
@@ -48,6 +51,34 @@ TEST(TokenCache, KeepsWhatIsNewer) {
   // Read after that: the store was set back.
   EXPECT_TRUE(Put(cache, "a", 1, kStart + absl::Seconds(2), kStart + absl::Seconds(2)));
   EXPECT_EQ(VersionOf(cache, "a"), 1);
+}
+
+TEST(TokenCache, HasOneTimerPerTokenTheLatestThatWasSet) {
+  testing::ManualExecutor executor({});
+  int ran = 0;
+  const auto timer = [&] {
+    return ScopedTimer(&executor, executor.RunAfter(absl::Hours(1), [&] { ++ran; }));
+  };
+  TokenCache cache(100);
+  Put(cache, "a", 1, kStart, kStart);
+  ScopedTimer earlier = timer();
+  cache.KeepTimer(KeyOf("a"), 1, timer());
+  cache.KeepTimer(KeyOf("a"), 1, std::move(earlier));
+  cache.KeepTimer(KeyOf("a"), 2, timer());
+  cache.KeepTimer(KeyOf("b"), 1, timer());
+  EXPECT_EQ(executor.timers(), 1u);
+  executor.Advance(absl::Hours(1));
+  EXPECT_EQ(ran, 1);
+  // It goes with the token.
+  cache.KeepTimer(KeyOf("a"), 1, timer());
+  cache.PutRefusal(KeyOf("a"), Refusal(1));
+  EXPECT_EQ(executor.timers(), 1u);
+  cache.Invalidate(KeyOf("a"), 1, /*alive=*/false);
+  EXPECT_EQ(executor.timers(), 0u);
+  Put(cache, "a", 2, kStart, kStart);
+  cache.KeepTimer(KeyOf("a"), 2, timer());
+  Put(cache, "a", 3, kStart, kStart);
+  EXPECT_EQ(executor.timers(), 0u);
 }
 
 TEST(TokenCache, ChangesApplyToWhatIsOlder) {
