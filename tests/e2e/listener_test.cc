@@ -31,8 +31,8 @@ class Listener : public ::testing::Test {
     EXPECT_TRUE(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port)) << address;
     return port;
   }
-  // Less than the defaults. With the lower bounds, which no busy machine breaks, it tells the values
-  // from each other.
+  // Less than the defaults. With the lower bounds, which no busy machine breaks, it tells the
+  // values from each other.
   static constexpr absl::Duration kPatience = absl::Seconds(8);
 
   World world_;

@@ -240,7 +240,7 @@ TEST(RefreshAhead, IsDueOnceWhateverElseRefreshesTheToken) {
     world.Advance(absl::Minutes(1));
     EXPECT_EQ(world.executor().timers(), 1u);
   }
-  ASSERT_TRUE(world.store().Revoke(Grant().key).ok());
+  ASSERT_TRUE(world.store().Revoke({Grant().key}).ok());
   world.executor().RunUntilIdle();
   EXPECT_EQ(world.executor().timers(), 0u);
 }

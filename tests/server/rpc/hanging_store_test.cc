@@ -106,7 +106,7 @@ TEST_F(HangingStoreTest, HoldsUpNoShutdown) {
 }
 
 TEST_F(HangingStoreTest, HoldsUpNoShutdownByTheLookUpForAUrl) {
-  ASSERT_TRUE(store_.Revoke(kKey).ok());
+  ASSERT_TRUE(store_.Revoke({kKey}).ok());
   const grpc::Status status = ShutDownDuring(Op::kListPage, [this] {
     v1::GetAccessTokenRequest request;
     request.set_org_id("acme");
@@ -153,7 +153,7 @@ TEST_F(HurriedCallTest, LeavesAtItsDeadline) {
 }
 
 TEST_F(HurriedCallTest, DoesWithoutAnAuthorizationUrl) {
-  ASSERT_TRUE(store_.Revoke(kKey).ok());
+  ASSERT_TRUE(store_.Revoke({kKey}).ok());
   Hang(Op::kListPage);
   v1::GetAccessTokenRequest request;
   request.set_org_id("acme");
