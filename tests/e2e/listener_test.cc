@@ -31,8 +31,8 @@ class Listener : public ::testing::Test {
     EXPECT_TRUE(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port)) << address;
     return port;
   }
-  // Less than the defaults. With the lower bounds, which no busy machine breaks, it tells the
-  // values from each other.
+  // Less than the defaults. With lower bounds, which no busy machine breaks, it tells the values
+  // apart.
   static constexpr absl::Duration kPatience = absl::Seconds(8);
 
   World world_;
@@ -89,20 +89,23 @@ TEST_F(Listener, RefusesWhatItsMemoryDoesNotHold) {
   Broker& broker = Start("  max_request_bytes: 4194304\n  memory_quota_mib: 16\n");
   v1::GetAccessTokenRequest request;
   request.set_org_id(std::string(4'000'000, 'o'));
+  const auto call = [&](v1::TokenService::Stub& stub) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    v1::GetAccessTokenResponse response;
+    return stub.GetAccessToken(&context, request, &response).error_code();
+  };
+  EXPECT_EQ(call(broker.stub()), grpc::StatusCode::INVALID_ARGUMENT);  // of an org_id
   std::atomic<bool> refused = false;
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  const auto call = [&] {
+  const auto call_until_refused = [&] {
     const auto stub = v1::TokenService::NewStub(broker.NewChannel());
     while (!refused && std::chrono::steady_clock::now() < give_up) {
-      grpc::ClientContext context;
-      context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
-      v1::GetAccessTokenResponse response;
-      const grpc::Status status = stub->GetAccessToken(&context, request, &response);
-      if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) refused = true;
+      if (call(*stub) == grpc::StatusCode::RESOURCE_EXHAUSTED) refused = true;
     }
   };
   std::vector<std::thread> callers;
-  for (int i = 0; i < 32; ++i) callers.emplace_back(call);
+  for (int i = 0; i < 32; ++i) callers.emplace_back(call_until_refused);
   for (std::thread& caller : callers) caller.join();
   EXPECT_TRUE(refused);
 }
