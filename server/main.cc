@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "clients/zoho/curl_accounts_server.h"
 #include "clients/zoho/token_reply.h"
@@ -230,7 +231,7 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   const auto accounts = CurlAccountsServer::Create(std::move(accounts_options));
   if (!accounts.ok()) return Fail(log, "zoho", accounts.status());
 
-  // Issuing. The executor is shut down below, before what its tasks refer to goes.
+  // Issuing.
   const ZohoSetup setup{settings.data_centers, settings.oauth_clients};
   ThreadExecutor executor({settings.issuing.lane_threads, settings.issuing.lane_queue}, clock);
   Refresher refresher(settings.protocol,
@@ -239,6 +240,8 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   TokenIssuer issuer(IssuerOptions(settings.issuing), &store, &refresher, &executor, clock);
   GrantRegistrar registrar(&store, &refresher, &executor, clock, &events);
   OrgDirectory directory(&store, &executor);
+  // A start that fails below ends here, too, before what tasks refer to goes.
+  const absl::Cleanup end_tasks = [&executor] { executor.Shutdown(); };
 
   // Consent.
   std::optional<Keyring> state_keys;
