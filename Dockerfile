@@ -11,7 +11,7 @@ RUN apt-get update \
       g++ cmake ninja-build ccache pkg-config \
       libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev \
       libcurl4-openssl-dev libssl-dev libsqlite3-dev libhiredis-dev libyaml-cpp-dev \
-      nlohmann-json3-dev libcpp-httplib-dev prometheus-cpp-dev \
+      nlohmann-json3-dev libboost-dev prometheus-cpp-dev \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

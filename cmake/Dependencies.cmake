@@ -9,10 +9,8 @@ find_package(CURL REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(prometheus-cpp CONFIG REQUIRED)
-# Debian builds cpp-httplib as a library; its flags decide about the layout of its classes.
-# Its header calls OpenSSL by itself where they say so (Debian 13).
-pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib)
-target_link_libraries(PkgConfig::HTTPLIB INTERFACE OpenSSL::SSL OpenSSL::Crypto)
+# Asio and Beast, which are headers only.
+find_package(Boost CONFIG REQUIRED)
 pkg_check_modules(HIREDIS REQUIRED IMPORTED_TARGET hiredis>=1.1)
 if(TB_BUILD_TESTS)
   find_package(GTest REQUIRED)

@@ -163,14 +163,10 @@ std::string WithPort(const std::string& listen, int port) {
 }
 
 HttpPage CallbackOf(const ConsentCallback& callback) {
-  return [&callback](const HttpRequest& request) {
-    const CallbackPage page = callback.Handle(request.parameters);
-    HttpResponse response;
-    response.status = page.http_status;
-    response.content_type = "text/html; charset=utf-8";
-    response.body = RenderHtml(page);
-    response.headers = CallbackPageHeaders();
-    return response;
+  return [&callback](const HttpRequest& request, HttpAnswer answer) {
+    callback.Handle(request.parameters, [answer = std::move(answer)](const CallbackPage& page) {
+      answer({page.http_status, "text/html; charset=utf-8", RenderHtml(page)});
+    });
   };
 }
 

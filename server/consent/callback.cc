@@ -1,14 +1,14 @@
 #include "server/consent/callback.h"
 
-#include <algorithm>
-#include <memory>
+#include <iterator>
 #include <optional>
+#include <string_view>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/errors.h"
-#include "common/mutex.h"
 #include "common/status_macros.h"
 #include "storage/sealing/primitives.h"
 
@@ -25,6 +25,12 @@ CallbackPage NotValidPage(std::string_view what) {
   return Page(
       400, "This link cannot be used",
       absl::StrCat(absl::string_view(what.data(), what.size()), " Please ask for a new link."));
+}
+
+CallbackPage ConnectedPage(std::string_view name) {
+  return Page(200, "Connected",
+              absl::StrCat("Thank you. ", absl::string_view(name.data(), name.size()),
+                           " is connected now. You can close this page."));
 }
 
 // What a failed registration means for somebody who cannot do anything about most of it.
@@ -117,14 +123,6 @@ absl::StatusOr<std::string> DcOf(const Redirect& redirect, const ConsentState& s
   return dc->name;
 }
 
-// The answer that a blocked thread waits for. Shared, because the callback may come when the thread
-// has gone.
-struct Answer {
-  Mutex mutex;
-  CondVar came;
-  std::optional<absl::Status> status ABSL_GUARDED_BY(mutex);
-};
-
 }  // namespace
 
 std::string RenderHtml(const CallbackPage& page) {
@@ -140,16 +138,6 @@ std::string RenderHtml(const CallbackPage& page) {
       "</p>\n</body>\n</html>\n");
 }
 
-const std::vector<std::pair<std::string, std::string>>& CallbackPageHeaders() {
-  static const auto* const headers = new std::vector<std::pair<std::string, std::string>>{
-      {"Content-Type", "text/html; charset=utf-8"},
-      {"Cache-Control", "no-store"},
-      {"Referrer-Policy", "no-referrer"},
-      {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
-      {"X-Content-Type-Options", "nosniff"}};
-  return *headers;
-}
-
 ConsentCallback::ConsentCallback(Options options, const Keyring* state_keys, const ZohoSetup* setup,
                                  GrantRegistrar* registrar, Clock clock)
     : options_(std::move(options)),
@@ -158,7 +146,8 @@ ConsentCallback::ConsentCallback(Options options, const Keyring* state_keys, con
       registrar_(registrar),
       clock_(std::move(clock)) {}
 
-CallbackPage ConsentCallback::Handle(const CallbackParameters& parameters) const {
+std::variant<Registration, CallbackPage> ConsentCallback::Read(
+    const CallbackParameters& parameters) const {
   const std::optional<Redirect> redirect = Redirect::From(parameters);
   if (!redirect) return NotValidPage("Its address is damaged.");
   if (redirect->state.empty()) return NotValidPage("Its address is incomplete.");
@@ -178,7 +167,7 @@ CallbackPage ConsentCallback::Handle(const CallbackParameters& parameters) const
   // A reload brings the same code and means the same registration; consenting a second time with
   // the same link brings another code and is a new one.
   const std::string code_digest = absl::BytesToHexString(Sha256(redirect->code)).substr(0, 16);
-  Registration registration{
+  return Registration{
       .key = state->request.key,
       .dc = *dc,
       .credential = CodeCredential{.code = Secret(redirect->code),
@@ -189,25 +178,19 @@ CallbackPage ConsentCallback::Handle(const CallbackParameters& parameters) const
       .labels = std::move(state->request.labels),
       .keep_warm = state->request.keep_warm,
       .request_id = absl::StrCat(state->request_id, "-", code_digest)};
+}
 
-  auto answer = std::make_shared<Answer>();
+void ConsentCallback::Handle(const CallbackParameters& parameters,
+                             std::function<void(CallbackPage)> done) const {
+  std::variant<Registration, CallbackPage> read = Read(parameters);
+  if (auto* page = std::get_if<CallbackPage>(&read)) return done(std::move(*page));
+  auto& registration = std::get<Registration>(read);
+  const std::string name =
+      registration.display_name.empty() ? "Your organisation" : registration.display_name;
   registrar_->Register(std::move(registration), options_.timeout,
-                       [answer](absl::StatusOr<Registered> registered) {
-                         MutexLock lock(answer->mutex);
-                         answer->status = registered.status();
-                         answer->came.NotifyAll();
+                       [name, done = std::move(done)](const absl::StatusOr<Registered>& result) {
+                         done(result.ok() ? ConnectedPage(name) : FailedPage(result.status()));
                        });
-  absl::Status status;
-  {
-    MutexLock lock(answer->mutex);
-    while (!answer->status) answer->came.Wait(answer->mutex);
-    status = *answer->status;
-  }
-  if (!status.ok()) return FailedPage(status);
-  const std::string& name = state->request.display_name;
-  return Page(200, "Connected",
-              absl::StrCat("Thank you. ", name.empty() ? "Your organisation" : name,
-                           " is connected now. You can close this page."));
 }
 
 }  // namespace tokenbroker

@@ -1,13 +1,11 @@
 #ifndef TOKEN_BROKER_SERVER_CONSENT_CALLBACK_H_
 #define TOKEN_BROKER_SERVER_CONSENT_CALLBACK_H_
 
+#include <functional>
 #include <map>
 #include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
+#include <variant>
 
-#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/clock.h"
 #include "server/consent/consent_state.h"
@@ -24,10 +22,9 @@ struct CallbackPage {
   std::string text;
 };
 
-// The page as HTML, escaped, without scripts, styles or links.
+// The page as HTML, escaped, without scripts, styles or links. Its URL holds a code: the headers
+// that keep it from caches and referrers are the HTTP listener's.
 std::string RenderHtml(const CallbackPage& page);
-// Headers that must go with it: its URL holds a code, which no cache and no referrer may see.
-const std::vector<std::pair<std::string, std::string>>& CallbackPageHeaders();
 
 // Decoded query parameters; a name may be there more than once.
 using CallbackParameters = std::multimap<std::string, std::string>;
@@ -47,11 +44,15 @@ class ConsentCallback {
   ConsentCallback(Options options, const Keyring* state_keys, const ZohoSetup* setup,
                   GrantRegistrar* registrar, Clock clock);
 
-  // Blocks until the grant is registered, or has failed to be, or for `timeout`. A reload of the
-  // page asks again for the same registration and spends nothing.
-  CallbackPage Handle(const CallbackParameters& parameters) const;
+  // Does not block: `done` is called once, by this call or by another thread, when the grant is
+  // registered, or has failed to be, at the latest after `timeout`. A reload of the page asks again
+  // for the same registration and spends nothing.
+  void Handle(const CallbackParameters& parameters, std::function<void(CallbackPage)> done) const;
 
  private:
+  // What to register; a page where the parameters do not say so.
+  std::variant<Registration, CallbackPage> Read(const CallbackParameters& parameters) const;
+
   const Options options_;
   const Keyring* const state_keys_;
   const ZohoSetup* const setup_;

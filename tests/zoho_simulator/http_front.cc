@@ -1,4 +1,4 @@
-// The only file that includes Boost, and long for that reason.
+// The only file here that includes Boost, and long for that reason.
 
 #include "tests/zoho_simulator/http_front.h"
 

@@ -4,9 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <memory>
 #include <stdexcept>
@@ -15,6 +13,7 @@
 #include <vector>
 
 #include "common/mutex.h"
+#include "tests/server/ops/connection.h"
 
 namespace tokenbroker {
 namespace {
@@ -22,68 +21,46 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
+using ::testing::UnorderedElementsAre;
 
-// A TCP connection to the listener, without an HTTP library between.
-class Connection {
- public:
-  explicit Connection(int port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connected_ = connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+// The lines between a response's first one and its body, without Allow.
+std::vector<std::string> HeadersOf(const std::string& response) {
+  std::vector<std::string> headers;
+  size_t begin = response.find("\r\n");
+  while (begin != std::string::npos) {
+    begin += 2;
+    const size_t end = response.find("\r\n", begin);
+    if (end == std::string::npos || end == begin) break;
+    headers.push_back(response.substr(begin, end - begin));
+    if (headers.back().starts_with("Allow: ")) headers.pop_back();
+    begin = end;
   }
-  ~Connection() { close(fd_); }
-  Connection(const Connection&) = delete;
-  Connection& operator=(const Connection&) = delete;
-
-  bool connected() const { return connected_; }
-
-  void Send(const std::string& text) {
-    size_t sent = 0;
-    while (sent < text.size()) {
-      const ssize_t n = send(fd_, text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
-      if (n <= 0) return;
-      sent += static_cast<size_t>(n);
-    }
-  }
-
-  // Everything until the other side closes, or ten seconds pass without a byte.
-  std::string ReadAll() {
-    std::string text;
-    char buffer[4096];
-    pollfd readable{fd_, POLLIN, 0};
-    while (poll(&readable, 1, 10'000) == 1) {
-      const ssize_t n = recv(fd_, buffer, sizeof(buffer), 0);
-      if (n <= 0) return text;
-      text.append(buffer, static_cast<size_t>(n));
-    }
-    ADD_FAILURE() << "the connection stays open";
-    return text;
-  }
-
- private:
-  const int fd_;
-  bool connected_ = false;
-};
-
-std::string Exchange(int port, const std::string& request) {
-  Connection connection(port);
-  EXPECT_TRUE(connection.connected());
-  connection.Send(request);
-  return connection.ReadAll();
+  return headers;
 }
 
-std::string Get(int port, const std::string& path) {
-  return Exchange(port, "GET " + path + " HTTP/1.1\r\nHost: test\r\n\r\n");
+// The listener's socket among those of this process.
+int ListeningSocket(int port) {
+  for (int fd = 0; fd < 1024; ++fd) {
+    int listening = 0;
+    socklen_t size = sizeof(listening);
+    sockaddr_in address{};
+    socklen_t address_size = sizeof(address);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening == 1 &&
+        getsockname(fd, reinterpret_cast<sockaddr*>(&address), &address_size) == 0 &&
+        ntohs(address.sin_port) == port) {
+      return fd;
+    }
+  }
+  return -1;
 }
 
 class HttpListenerTest : public testing::Test {
  protected:
-  std::unique_ptr<HttpListener> Start(std::map<std::string, HttpPage> pages) {
-    auto listener = HttpListener::Create(
-        {.listen = "127.0.0.1:0", .read_timeout = absl::Milliseconds(300), .metrics = &metrics_},
-        std::move(pages));
+  std::unique_ptr<HttpListener> Start(std::map<std::string, HttpPage> pages,
+                                      HttpListener::Options options = {}) {
+    options.listen = "127.0.0.1:0";
+    options.metrics = &metrics_;
+    auto listener = HttpListener::Create(std::move(options), std::move(pages));
     EXPECT_EQ(listener.status(), absl::OkStatus());
     return *std::move(listener);
   }
@@ -121,52 +98,49 @@ TEST_F(HttpListenerTest, PagesGetDecodedParameters) {
   const auto listener =
       Start({{"/oauth/callback", [&](const HttpRequest& request) {
                 seen = request;
-                return HttpResponse{.status = 400,
-                                    .content_type = "text/html; charset=utf-8",
-                                    .body = "<p>no</p>",
-                                    .headers = {{"X-Extra", "1"}, {"Referrer-Policy", "origin"}}};
+                return HttpResponse{
+                    .status = 400, .content_type = "text/html; charset=utf-8", .body = "<p>no</p>"};
               }}});
-  const std::string reply = Get(
-      listener->port(),
-      "/oauth/callback?code=1000.a%2Bb&accounts-server=https%3A%2F%2Faccounts.zoho.eu&code=2&x");
+  const std::string reply = Get(listener->port(),
+                                "/oauth/callback?code=1000.a%2Bb&accounts-server="
+                                "https%3A%2F%2Faccounts.zoho.eu&code=2&x&&100%=%zz+%e2%82%AC&");
   EXPECT_THAT(reply, StartsWith("HTTP/1.1 400 "));
   EXPECT_THAT(reply, HasSubstr("Content-Type: text/html; charset=utf-8\r\n"));
-  EXPECT_THAT(reply, HasSubstr("X-Extra: 1\r\n"));
   EXPECT_THAT(reply, HasSubstr("<p>no</p>"));
-  // The page's own header replaces the listener's.
-  EXPECT_THAT(reply, HasSubstr("Referrer-Policy: origin\r\n"));
-  EXPECT_THAT(reply, Not(HasSubstr("no-referrer")));
   EXPECT_EQ(seen.parameters.count("code"), 2u);
   EXPECT_EQ(seen.parameters.find("code")->second, "1000.a+b");
   EXPECT_EQ(seen.parameters.find("accounts-server")->second, "https://accounts.zoho.eu");
-  EXPECT_EQ(seen.parameters.count("x"), 1u);
+  EXPECT_EQ(seen.parameters.find("x")->second, "");
+  EXPECT_EQ(seen.parameters.find("100%")->second, "%zz €");
+  EXPECT_EQ(seen.parameters.size(), 5u);
 }
 
-// Of two Content-Types a browser or proxy takes whichever it likes.
-TEST_F(HttpListenerTest, PagesOwnContentTypeIsTheOnlyOne) {
-  const auto page = [](const HttpRequest&) {
-    return HttpResponse{.body = "<p>yes</p>", .headers = {{"Content-Type", "text/html"}}};
-  };
-  const auto listener = Start({{"/oauth/callback", page}});
-  const std::string reply = Get(listener->port(), "/oauth/callback");
-  EXPECT_THAT(reply, HasSubstr("Content-Type: text/html\r\n"));
-  EXPECT_EQ(reply.find("Content-Type:"), reply.rfind("Content-Type:")) << reply;
-}
-
-TEST_F(HttpListenerTest, EveryResponseForbidsCachingAndReferrers) {
-  const auto listener = Start({{"/livez", LivePage()}});
+// One list for all: a page that brings its own could weaken it.
+TEST_F(HttpListenerTest, AllResponsesHaveTheSameHeaders) {
+  const auto listener = Start({
+      {"/livez", LivePage()},
+      {"/bad", [](const HttpRequest&) -> HttpResponse { throw std::runtime_error("canary"); }},
+      {"/oauth/callback",
+       [](const HttpRequest&, const HttpAnswer& answer) {
+         answer({.content_type = "text/html; charset=utf-8", .body = "<p>yes</p>"});
+       }},
+  });
   const std::string long_path = "/" + std::string(20'000, 'x');
-  for (const std::string& request :
-       std::vector<std::string>{"GET /livez HTTP/1.1\r\n\r\n", "GET /nowhere HTTP/1.1\r\n\r\n",
-                                "POST /livez HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
-                                "GET " + long_path + " HTTP/1.1\r\n\r\n", "nonsense\r\n\r\n"}) {
-    const std::string reply = Exchange(listener->port(), request);
+  for (const std::string& request : std::vector<std::string>{
+           "GET /livez HTTP/1.1\r\n\r\n", "GET /livez HTTP/1.0\r\n\r\n",
+           "HEAD /livez HTTP/1.1\r\n\r\n", "GET /nowhere HTTP/1.1\r\n\r\n",
+           "GET /bad HTTP/1.1\r\n\r\n", "GET /oauth/callback?code=1 HTTP/1.1\r\n\r\n",
+           "POST /livez HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+           "GET " + long_path + " HTTP/1.1\r\n\r\n", "nonsense\r\n\r\n"}) {
     SCOPED_TRACE(request.substr(0, 40));
-    EXPECT_THAT(reply, HasSubstr("Cache-Control: no-store\r\n"));
-    EXPECT_THAT(reply, HasSubstr("Referrer-Policy: no-referrer\r\n"));
-    EXPECT_THAT(reply, HasSubstr("X-Content-Type-Options: nosniff\r\n"));
-    EXPECT_THAT(reply, HasSubstr("Content-Security-Policy: default-src 'none'"));
-    EXPECT_THAT(reply, HasSubstr("X-Frame-Options: DENY\r\n"));
+    EXPECT_THAT(
+        HeadersOf(Exchange(listener->port(), request)),
+        UnorderedElementsAre(
+            "Cache-Control: no-store", "Connection: close",
+            "Content-Security-Policy: default-src 'none'; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'",
+            "Referrer-Policy: no-referrer", "X-Content-Type-Options: nosniff",
+            "X-Frame-Options: DENY", StartsWith("Content-Length: "), StartsWith("Content-Type: ")));
   }
 }
 
@@ -194,22 +168,6 @@ TEST_F(HttpListenerTest, ABodyIsNotTakenForTheNextRequest) {
       Exchange(listener->port(),
                "POST /livez HTTP/1.1\r\nContent-Length: 40\r\n\r\nGET /livez HTTP/1.1\r\n\r\n");
   EXPECT_THAT(reply, Not(HasSubstr("HTTP/1.1 200")));
-}
-
-TEST_F(HttpListenerTest, LimitsRequestLinesAndHeaders) {
-  const auto listener = Start({{"/livez", LivePage()}});
-  EXPECT_THAT(Get(listener->port(), "/livez?a=" + std::string(10'000, 'x')),
-              StartsWith("HTTP/1.1 414 "));
-  const std::string reply = Exchange(
-      listener->port(), "GET /livez HTTP/1.1\r\nX: " + std::string(10'000, 'x') + "\r\n\r\n");
-  EXPECT_THAT(reply, Not(HasSubstr("HTTP/1.1 200")));
-}
-
-TEST_F(HttpListenerTest, SilentClientsAreDropped) {
-  const auto listener = Start({{"/livez", LivePage()}});
-  Connection silent(listener->port());
-  silent.Send("GET /livez HT");
-  EXPECT_THAT(silent.ReadAll(), Not(HasSubstr("200")));
 }
 
 TEST_F(HttpListenerTest, ExceptionsOfPagesStayInside) {
@@ -266,6 +224,23 @@ TEST_F(HttpListenerTest, StopClosesThePortAndWaitsForPages) {
   EXPECT_THAT(reply, HasSubstr("done"));
   EXPECT_FALSE(Connection(port).connected());
   listener->Stop();
+}
+
+TEST_F(HttpListenerTest, ItsOwnEndIsTold) {
+  const auto listener = Start({{"/livez", LivePage()}});
+  EXPECT_EQ(listener->status(), absl::OkStatus());
+  // As if the network had been taken away from under it.
+  ASSERT_EQ(shutdown(ListeningSocket(listener->port()), SHUT_RDWR), 0);
+  while (listener->status().ok()) std::this_thread::yield();
+  EXPECT_EQ(listener->status().code(), absl::StatusCode::kUnavailable);
+  listener->Stop();
+  EXPECT_FALSE(listener->status().ok());
+}
+
+TEST_F(HttpListenerTest, AStopIsNoEndOfItsOwn) {
+  const auto listener = Start({{"/livez", LivePage()}});
+  listener->Stop();
+  EXPECT_EQ(listener->status(), absl::OkStatus());
 }
 
 }  // namespace
