@@ -326,6 +326,7 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   bool announced = false;
   int signal = 0;
   absl::Status safe;
+  absl::Status listening;
   while (signal == 0) {
     const absl::Status writable = store.CheckWritable();
     // A Redis that could not be reached when we started is judged now.
@@ -348,6 +349,9 @@ int Serve(const Settings& settings, const sigset_t& signals) {
                 << std::endl;
     }
     signal = WaitForSignal(signals, store_well ? kStoreCheck : kStoreCheckWhileDown);
+    listening = (*ops)->status();
+    if (listening.ok() && callback_listener != nullptr) listening = callback_listener->status();
+    if (!listening.ok()) break;
   }
 
   // Nothing that Zoho gave may be lost: calls first, then the work that they left behind.
@@ -357,6 +361,9 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   refresher.FinishBy(until);
   if (!safe.ok()) {
     Fail(log, "store", safe);
+  } else if (!listening.ok()) {
+    // Without probes, metrics or consent the next process is the better one.
+    log.Event(LogLevel::kError, "listener_ended", {{"error", std::string(listening.message())}});
   } else {
     log.Event(LogLevel::kInfo, "draining", {{"signal", signal}});
   }
@@ -375,7 +382,7 @@ int Serve(const Settings& settings, const sigset_t& signals) {
   executor.Shutdown();
   log.Event(issued && registered ? LogLevel::kInfo : LogLevel::kError, "stopped",
             {{"refreshes_finished", issued}, {"registrations_finished", registered}});
-  return issued && registered && safe.ok() ? EXIT_SUCCESS : EXIT_FAILURE;
+  return issued && registered && safe.ok() && listening.ok() ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int Main(const std::vector<std::string>& arguments) {
