@@ -38,6 +38,11 @@ struct ProtocolLimits {
                                                  absl::Seconds(60), absl::Seconds(300)};
   absl::Duration throttle_cooldown = absl::Seconds(600);
 
+  // From the decision to send until the result is stored.
+  absl::Duration LongestRequest() const {
+    return connect_timeout + response_timeout + commit_budget;
+  }
+
   // A lease end further away than this is a damaged record or a clock that jumped: void.
   absl::Duration MaxLease() const { return 2 * std::max(pre_send_lease, sent_lease); }
   // Likewise for cooldowns.

@@ -60,9 +60,13 @@ FailureKind FailureOf(const AcquireResult& lease, const TokenRequest& request, F
              : kind;
 }
 
-absl::Status UnsettledError() {
-  return ShuttingDownError(
-      "the registration may still be stored: repeat it with its request_id, or see ListOrgs");
+absl::Status UnsettledError(const ProtocolLimits& limits) {
+  const absl::Status status = ShuttingDownError(
+      "the registration may still be stored: repeat it later with its request_id, or see ListOrgs");
+  ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail{});
+  // Repeated sooner, it would spend the same code beside the request that is under way.
+  detail.retry_after = limits.LongestRequest();
+  return WithDetail(status, detail);
 }
 
 bool WasRegisteredBy(const GrantRecord& record, const Registration& registration) {
@@ -154,7 +158,7 @@ void GrantRegistrar::Register(Registration registration, absl::Duration deadline
   std::shared_ptr<RegisterCall> call;
   const bool made = JoinOrMake(id, std::move(callback), deadline, call);
   // StopWaiting may have looked just before.
-  if (draining_) call->AnswerAll(UnsettledError());
+  if (draining_) call->AnswerAll(UnsettledError(refresher_->limits()));
   if (!made) {
     End();
     return;
@@ -440,7 +444,7 @@ void GrantRegistrar::StopWaiting() {
     for (const auto& [id, call] : calls_) calls.push_back(call.lock());
   }
   for (const auto& call : calls) {
-    if (call != nullptr) call->AnswerAll(UnsettledError());
+    if (call != nullptr) call->AnswerAll(UnsettledError(refresher_->limits()));
   }
   StopWaitingForRevocations();
 }

@@ -27,9 +27,7 @@ absl::StatusOr<TokenRequest> Refresher::PrepareRequest(const std::string& oauth_
 
 void Refresher::FinishBy(MonotonicTime end) {
   // The commit budget is for the store: the lease, the mark, and the result.
-  const MonotonicTime latest =
-      end - limits_.connect_timeout - limits_.response_timeout - limits_.commit_budget;
-  too_late_.store(absl::ToInt64Nanoseconds(latest));
+  too_late_.store(absl::ToInt64Nanoseconds(end - limits_.LongestRequest()));
 }
 
 bool Refresher::TooLate() const {

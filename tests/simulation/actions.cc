@@ -261,13 +261,16 @@ void World::Register(Process& process, const Registration& registration, int tri
             !absl::IsUnavailable(result.status())) {
           return;
         }
-        // Once more, at whichever process.
-        context_.scheduler.Post(nullptr, context_.chance().Spread(100, 10'000) * kMilli,
-                                [this, registration, tries] {
-                                  Process* other = AnyProcess();
-                                  if (other == nullptr || other->frozen()) return;
-                                  Register(*other, registration, tries + 1);
-                                });
+        // Once more, at whichever process, and not before it is said to help.
+        const auto detail = GetErrorDetail(result.status());
+        const Nanos at_least = absl::ToInt64Nanoseconds(
+            detail && detail->retry_after ? *detail->retry_after : absl::ZeroDuration());
+        const Nanos pause = context_.chance().Spread(100, 10'000) * kMilli;
+        context_.scheduler.Post(nullptr, std::max(pause, at_least), [this, registration, tries] {
+          Process* other = AnyProcess();
+          if (other == nullptr || other->frozen()) return;
+          Register(*other, registration, tries + 1);
+        });
       });
 }
 

@@ -6,8 +6,8 @@ namespace tokenbroker::simulation {
 namespace {
 
 constexpr absl::Duration kDrainTimeout = absl::Seconds(25);  // grpc.drain_timeout's default
-// Sooner than main.cc does it by default, so that somebody still waits.
-constexpr absl::Duration kWaitingEnds = absl::Seconds(2);
+// Sooner than main.cc does it by default, so that somebody still waits; but no request begins then.
+constexpr absl::Duration kWaitingEnds = absl::Seconds(8);
 
 }  // namespace
 

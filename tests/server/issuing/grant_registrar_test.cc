@@ -339,8 +339,13 @@ TEST(GrantRegistrar, WhenWaitingEndsAllAreAnsweredAndWhatWasSpentIsStored) {
   joined.key.org_id = "joined";
   pending.Start(world, 0, joined);
   pending.Start(world, 0, joined);
+  absl::Status told;
+  world.replica().registrar().Register(joined, absl::Seconds(10),
+                                       [&](const auto& result) { told = result.status(); });
   world.executor().RunUntilIdle();
   world.replica().registrar().StopWaiting();
+  // Another replica is asked when this one's request has ended.
+  EXPECT_EQ(RetryAfter(told), ProtocolLimits().LongestRequest());
   pending.Start(world, 0, ByCode("code-2"));
   EXPECT_THAT(pending.results(), Each("SHUTTING_DOWN"));
   EXPECT_TRUE(world.replica().registrar().Drain(absl::Seconds(5)));
