@@ -61,7 +61,7 @@ TEST(TokenCache, HasOneTimerPerTokenTheLatestThatWasSet) {
   };
   TokenCache cache(100);
   Put(cache, "a", 1, kStart, kStart);
-  ScopedTimer earlier = timer();
+  ScopedTimer earlier(&executor, executor.RunAfter(absl::Hours(1), [] { FAIL(); }));
   cache.KeepTimer(KeyOf("a"), 1, timer());
   cache.KeepTimer(KeyOf("a"), 1, std::move(earlier));
   cache.KeepTimer(KeyOf("a"), 2, timer());
