@@ -56,9 +56,7 @@ absl::Duration WaitUntil(const ProtocolLimits& limits, absl::Time end, absl::Tim
 // stored, has the last word: nobody who was told so is to find it undone later. What was salvaged
 // does not know who had registered it.
 bool HasConsent(const GrantRecord& record, const Consent& found) {
-  const std::string& registered_by = record.last_register_attempt;
-  return (registered_by.empty() || registered_by == found.registered_by) &&
-         (record.state == GrantState::kRevoked) == found.revoked;
+  return record.last_register_attempt.empty() || record.consent() == found;
 }
 
 // The record of a grant that is not there, for a registration that is about to send.

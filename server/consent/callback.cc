@@ -47,9 +47,10 @@ CallbackPage FailedPage(const absl::Status& status) {
           "page in a moment to see how it ended.");
     case absl::StatusCode::kUnavailable:
       if (reason == "SHUTTING_DOWN") {
-        return Page(503, "Not known yet",
-                    "This service is being restarted. Please reload this page in a moment to see "
-                    "whether your consent was stored.");
+        return Page(
+            503, "Not known yet",
+            "This service is being restarted. Please reload this page in half a minute, not "
+            "sooner, to see whether your consent was stored.");
       }
       [[fallthrough]];
     case absl::StatusCode::kResourceExhausted:

@@ -31,8 +31,8 @@ class Executor {
 
   // Runs `task`, which must not block, about `delay` from now. Dropped at shutdown.
   virtual Timer RunAfter(absl::Duration delay, Task task) = 0;
-  // Drops the task, unless it has begun. Waits for nothing: callers may hold a lock, if dropping
-  // the task needs none.
+  // Drops the task, unless it is due already. Waits for nothing: callers may hold a lock, if
+  // dropping the task needs none.
   virtual void Cancel(const Timer& timer) = 0;
 
   // Blocks the calling task. Returns at once while stopping.

@@ -90,7 +90,7 @@ class GrantRegistrar {
 
   // Revokes in the store first, so that no replica issues any more, then at Zoho; whoever's
   // deadline comes in between is told what was done until then. NOT_FOUND ORG_NOT_FOUND;
-  // UNAVAILABLE STORE_UNAVAILABLE.
+  // UNAVAILABLE STORE_UNAVAILABLE; ABORTED GRANT_CHANGED.
   void Revoke(const GrantKey& key, absl::Duration deadline, RevokeCallback callback);
 
   // From now on nobody waits: callers get SHUTTING_DOWN, or are told what was done of a revocation.

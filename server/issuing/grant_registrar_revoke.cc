@@ -106,17 +106,18 @@ void GrantRegistrar::RevokeInStore(const GrantKey& key, const std::shared_ptr<Re
   }
   call->SetRevokedInStore(Revoked{WithoutTokens(record), /*revoked_at_zoho=*/false});
   // On a lane of its own: revocations at a DC that hangs delay no refresh and no other DC's.
-  const bool accepted =
-      executor_->Run(absl::StrCat("revoke:", record.info.dc),
-                     [this, key, call, token, dc = record.info.dc, generation = record.generation,
-                      revoked = Revoked{WithoutTokens(record), /*revoked_at_zoho=*/true}] {
-                       if (refresher_->RevokeUpstream(key, dc, token, generation).ok()) {
-                         store_->ForgetTokens(key, generation).IgnoreError();
-                         call->Answer(revoked);
-                       }
-                       call->GiveUp(ShuttingDownError());
-                       End();
-                     });
+  const bool accepted = executor_->Run(
+      absl::StrCat("revoke:", record.info.dc),
+      [this, key, call, token, dc = record.info.dc, generation = record.generation,
+       revoked = Revoked{WithoutTokens(record), /*revoked_at_zoho=*/true}] {
+        // The record keeps its tokens: a later call repeats what is not begun now.
+        if (!refresher_->TooLate() && refresher_->RevokeUpstream(key, dc, token, generation).ok()) {
+          store_->ForgetTokens(key, generation).IgnoreError();
+          call->Answer(revoked);
+        }
+        call->GiveUp(ShuttingDownError());
+        End();
+      });
   if (!accepted) {
     call->GiveUp(Refusal());
     End();

@@ -95,7 +95,7 @@ class Refresher {
                               int64_t version);
 
   // The process ends at `end`: a request that may not have ended and been stored by then is not
-  // begun, in a refresh, registration or revocation. SHUTTING_DOWN.
+  // begun: SHUTTING_DOWN. But a token that nobody else knows of is revoked at any time.
   void FinishBy(MonotonicTime end);
   // Whether that holds for one that would begin now.
   bool TooLate() const;

@@ -75,7 +75,7 @@ Spent Refresher::Spend(const TokenRequest& request, const GrantKey& key, BeforeS
   if (response.delivery == TokenResponse::Delivery::kNotSent && (let_go || !refusal.ok())) {
     breakers_.Abandon(dc, admission);
     // Let go, and too late for the request to leave: the store's fault, not the DC's.
-    if (let_go) refusal = GrantChangedError();
+    if (let_go) refusal = StoreUnavailableError("it took too long to count the request");
     return {.status = refusal, .failure = FailureKind::kNotSent};
   }
 
@@ -134,7 +134,6 @@ absl::Status Refresher::RevokeUpstream(const GrantKey& key, const std::string& d
                                        const Secret& token, int64_t version) {
   const DataCenter* data_center = setup_->data_centers.Find(dc);
   if (data_center == nullptr) return DcNotConfiguredError(dc);
-  if (TooLate()) return ShuttingDownError();
   const MonotonicTime start = clock_.monotonic();
   const absl::Status status = accounts_->RevokeToken(*data_center, token, limits_.response_timeout);
   RefreshEvent event;

@@ -29,7 +29,8 @@ struct GrantView {
 
 // Times in the record are on the store's clock: they are shown moved by what `wall_now` is ahead of
 // the record's `store_now`, in whole seconds. How long the read took is no part of that, so a grant
-// that did not change looks the same every time. No token of the record is looked at.
+// that did not change looks the same every time, or moved by a second where the clocks are about
+// half a second apart. No token of the record is looked at.
 void FillGrant(const GrantRecord& record, const GrantView& view, v1::Grant& out);
 
 // The only place where an access token leaves the broker.

@@ -88,8 +88,10 @@ class PendingCall : public grpc::ServerUnaryReactor {
   // holds up no shutdown, and neither it, its request nor its response are there any more.
   template <typename Handler>
   auto Later(Handler answer) {
-    if (!turn_->LetGo()) Answer(absl::CancelledError());
-    return [turn = turn_, answer = std::move(answer)](auto result) {
+    // From LetGo on somebody else may end the call, and `this` with it.
+    std::shared_ptr<CallTurn> turn = turn_;
+    if (!turn->LetGo()) Answer(absl::CancelledError());
+    return [turn = std::move(turn), answer = std::move(answer)](auto result) {
       if (turn->TakeBack()) answer(std::move(result));
     };
   }

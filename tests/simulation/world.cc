@@ -93,6 +93,7 @@ void World::AddGrants() {
     if (record.key.oauth_client == "web") record.info.scopes.push_back("a.c.READ");
     record.info.keep_warm = context_.profile.keep_warm;
     record.generation = 1;
+    record.last_register_attempt = "preset";
     record.created = record.updated = Epoch();
     record.refresh_token = Secret(absl::StrCat("rt-", context_.judge.AddRefreshToken(consent)));
     if (chance.Percent(50)) {

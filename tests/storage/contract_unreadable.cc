@@ -66,6 +66,23 @@ TEST_P(TokenStoreContract, KeysThatCannotBeDecodedAreNamedAndHideNoOther) {
   EXPECT_EQ(page->unreadable[1].encoded, "z\0\x02\xff"s);
 }
 
+// Who had registered it and whether it was revoked can no longer be told, and bars nobody.
+TEST_P(TokenStoreContract, RegisteringMendsWhicheverConsentWasFound) {
+  for (int way = 0; way < fixture().damages(); ++way) {
+    for (const bool revoked : {false, true}) {
+      SCOPED_TRACE(absl::StrCat(way, revoked ? " after" : " before", " the revocation"));
+      const GrantKey key = Key(absl::StrCat("org-", way, "-", revoked));
+      Register(Registration(key));
+      Revoke(key);
+      RegisterRequest request = Registration(key, "register-2");
+      request.replaces = Consent{"register-1", revoked};
+      fixture().Damage(key, way);
+      EXPECT_EQ(Register(request).outcome, RegisterResult::Outcome::kReplaced);
+      EXPECT_EQ(Load(key).state, GrantState::kActive);
+    }
+  }
+}
+
 TEST_P(TokenStoreContract, RegisteringMendsAnUnreadableRecord) {
   for (int way = 0; way < fixture().damages(); ++way) {
     SCOPED_TRACE(way);

@@ -23,7 +23,7 @@ local key, channel, event_key = KEYS[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
 
--- Registering may replace a record that cannot be read, and says so by its last argument.
+-- Registering may replace a record that cannot be read, and says so by an argument of its own.
 local mend = ARGV[18] == 'MEND'
 
 local record = {}

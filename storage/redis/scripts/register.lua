@@ -34,9 +34,8 @@ if record.ra == attempt then save({}) return answer('DUPLICATE') end -- guard: r
 local outcome = exists and 'REPLACED' or 'CREATED'
 if int('st') == RESERVED then outcome, exists = 'CREATED', false end -- guard: register-reserved
 -- Whoever registered or revoked it since has the last word. A damaged record does not know.
-conditional = conditional and exists
-local known = (record.ra or '') ~= ''
-if conditional and known and record.ra ~= registered_by then save({}) return answer('SUPERSEDED') end -- guard: register-superseded
+conditional = conditional and exists and (record.ra or '') ~= ''
+if conditional and record.ra ~= registered_by then save({}) return answer('SUPERSEDED') end -- guard: register-superseded
 if conditional and (int('st') == REVOKED) ~= revoked then save({}) return answer('SUPERSEDED') end -- guard: register-revoked
 -- Before anything is written, so that no grant ever expires.
 if int('st') == RESERVED then redis.call('PERSIST', key) end -- guard: register-persists

@@ -287,7 +287,7 @@ TEST(Failures, OfTheCheckBeforeSendingAreNoFailuresOfTheDc) {
   world.zoho().Script("rt-bolt", ScriptedReply::CheckTooSlow());
   Registration registration = Import("rt-bolt");
   registration.key = KeyOf("bolt");
-  EXPECT_EQ(Reason(world.replica().Register(registration)), "GRANT_CHANGED");
+  EXPECT_EQ(Reason(world.replica().Register(registration)), "STORE_UNAVAILABLE");
   EXPECT_THAT(world.replica().breaker_states(), ElementsAre());
 
   // The one that tries a DC again makes room for the next.

@@ -45,6 +45,17 @@ TEST(LateRegistration, RevivesNoRevokedGrant) {
   EXPECT_EQ(world.replica(0).CountOutcome("superseded"), 1);
 }
 
+// However little is left of a drain: nobody else could make up for it.
+TEST(LateRegistration, WhatItBroughtForARevokedGrantIsRevokedWhileDraining) {
+  World world({.replicas = 2});
+  world.Add({});
+  SpendWithoutTheStore(world, ByCode("code-1"));
+  ASSERT_TRUE(world.replica(1).Revoke(Grant().key).ok());
+  world.replica(0).refresher().FinishBy(world.executor().now());
+  BringTheStoreBack(world);
+  EXPECT_THAT(world.zoho().revoked(), ElementsAre("rt-acme", "rt-1"));
+}
+
 TEST(LateRegistration, OverwritesNoNewerOne) {
   World world({.replicas = 2});
   SpendWithoutTheStore(world, ByCode("code-1"));
