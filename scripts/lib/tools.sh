@@ -5,7 +5,7 @@
 # go_command: prints the path of a Go of at least GO_MINIMUM, or nothing.
 go_command() {
   local go
-  for go in "$(command -v go || true)" "$CACHE_DIR/go-$DONOR_RELEASE/lib/go/bin/go" \
+  for go in "$(command -v go || true)" "$CACHE_DIR/go-$GO_MINIMUM/lib/go/bin/go" \
     /usr/lib/go-"$GO_MINIMUM"/bin/go /usr/local/go/bin/go; do
     [[ -n $go && -x $go ]] || continue
     if version_at_least "$(GOTOOLCHAIN=local "$go" env GOVERSION 2>/dev/null | sed 's/^go//; s/[^0-9.].*//')" "$GO_MINIMUM"; then
@@ -25,14 +25,14 @@ go_install() {
     say "no Go $GO_MINIMUM on this machine: unpacking the one of $DONOR_RELEASE into the cache"
     donor_apt_begin
     run_long "fetching Go" donor_apt download "golang-$GO_MINIMUM-go" "golang-$GO_MINIMUM-src"
-    local into=$CACHE_DIR/go-$DONOR_RELEASE package
+    local into=$CACHE_DIR/go-$GO_MINIMUM package
     rm -rf "$into" "$into.new"
     mkdir -p "$into.new/root" "$into.new/lib/go"
     for package in "$DONOR_DIR"/work/*.deb; do dpkg-deb -x "$package" "$into.new/root"; done
     # Debian splits GOROOT in two packages and joins them by absolute links; here it is one tree.
     cp -a "$into.new/root/usr/share/go-$GO_MINIMUM/." "$into.new/lib/go/"
     local entry
-    for entry in bin pkg VERSION; do
+    for entry in bin pkg VERSION go.env; do
       [[ -e $into.new/root/usr/lib/go-$GO_MINIMUM/$entry ]] || continue
       rm -rf "${into:?}.new/lib/go/$entry"
       cp -aL "$into.new/root/usr/lib/go-$GO_MINIMUM/$entry" "$into.new/lib/go/$entry" 2>/dev/null ||
