@@ -13,6 +13,9 @@ namespace {
 constexpr int64_t kMostSteps = 5'000'000;
 // After everything works again: until budgets, cooldowns and all old tokens have run out.
 constexpr Nanos kRest = 3'800 * kSecond;
+// How often what is being stored then is looked at again, and after how long.
+constexpr int kLooks = 5;
+constexpr Nanos kBetweenLooks = 7 * kSecond;
 constexpr int kRounds = 3;
 
 const ZohoSetup& Setup() {
@@ -165,10 +168,20 @@ void World::Heal() {
   context_.trace.Add("everything heals", -1);
   context_.healed = true;
   servers_.Heal();
-  context_.scheduler.Post(nullptr, kRest, [this] {
-    CheckRest();
-    if (context_.judge.broken().empty()) AskOnceMore(1);
+  context_.scheduler.Post(nullptr, kRest, [this] { LookAtRest(1); });
+}
+
+void World::LookAtRest(int look) {
+  // A grant that is kept warm may be stored at this very moment, but not every time.
+  const bool storing = std::any_of(processes_.begin(), processes_.end(), [](const auto& process) {
+    return process != nullptr && process->running() && process->commits_pending() != 0;
   });
+  if (storing && context_.profile.keep_warm && look < kLooks) {
+    context_.scheduler.Post(nullptr, kBetweenLooks, [this, look] { LookAtRest(look + 1); });
+    return;
+  }
+  CheckRest();
+  if (context_.judge.broken().empty()) AskOnceMore(1);
 }
 
 // Nothing is under way any more, and nothing was left undone.

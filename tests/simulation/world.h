@@ -48,6 +48,7 @@ class World {
   void RestartProcess(int number);
   Process* AnyProcess();
   void Heal();
+  void LookAtRest(int look);
   void CheckRest();
   void AskOnceMore(int round);
   void Conclude(int round);

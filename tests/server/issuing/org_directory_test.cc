@@ -239,8 +239,8 @@ class HangingStore : public ::testing::Test {
                                           absl::FormatDuration(world_.executor().now() - start)));
         });
   }
+  std::vector<std::string> answers_;  // before the world, whose end answers who still waits
   World world_{{.executor = {.threads_per_lane = 1}}};
-  std::vector<std::string> answers_;
 };
 
 TEST_F(HangingStore, EverybodyIsAnsweredAtTheDeadlineAndOnce) {
