@@ -106,6 +106,12 @@ absl::Status WithMetadata(const absl::Status& status, std::string_view key,
   return WithDetail(status, detail);
 }
 
+absl::Status WithRetryAfter(const absl::Status& status, absl::Duration wait) {
+  ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail{});
+  detail.retry_after = wait;
+  return WithDetail(status, detail);
+}
+
 absl::Status InvalidRequestError(std::vector<FieldViolation> violations) {
   const std::string message =
       absl::StrJoin(violations, "; ", [](std::string* out, const FieldViolation& violation) {

@@ -39,6 +39,8 @@ std::optional<ErrorDetail> GetErrorDetail(const absl::Status& status);
 std::string ErrorReason(const absl::Status& status);
 // The same error with one more metadata entry.
 absl::Status WithMetadata(const absl::Status& status, std::string_view key, std::string_view value);
+// The same error; its caller is to wait for so long.
+absl::Status WithRetryAfter(const absl::Status& status, absl::Duration wait);
 
 // --- The request itself ---
 

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/utf8.h"
 
 namespace tokenbroker {
 namespace {
@@ -121,42 +122,17 @@ class TreeBuilder final : public YAML::EventHandler {
   std::vector<YamlNode> open_;
 };
 
-// The line of the first byte that is not UTF-8, or 0. Overlong forms and surrogates count as bad.
+// The line of the first byte that is not UTF-8, or 0.
 int FirstBadLine(std::string_view text) {
   int line = 1;
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto byte = [&](size_t k) { return static_cast<unsigned char>(text[k]); };
-    const unsigned char first = byte(i);
-    size_t length = 1;
-    unsigned int code = first;
+  while (!text.empty()) {
+    const auto first = static_cast<unsigned char>(text.front());
     if (first == '\n') ++line;
     // C0 control characters other than tab, line feed and carriage return are no YAML either.
     if (first < 0x20 && first != '\t' && first != '\n' && first != '\r') return line;
-    if (first >= 0x80) {
-      if (first >= 0xC2 && first <= 0xDF) {
-        length = 2;
-        code = first & 0x1Fu;
-      } else if (first >= 0xE0 && first <= 0xEF) {
-        length = 3;
-        code = first & 0x0Fu;
-      } else if (first >= 0xF0 && first <= 0xF4) {
-        length = 4;
-        code = first & 0x07u;
-      } else {
-        return line;
-      }
-      if (i + length > text.size()) return line;
-      for (size_t k = i + 1; k < i + length; ++k) {
-        if ((byte(k) & 0xC0u) != 0x80u) return line;
-        code = (code << 6) | (byte(k) & 0x3Fu);
-      }
-      if ((length == 3 && code < 0x800) || (length == 4 && code < 0x10000) || code > 0x10FFFF ||
-          (code >= 0xD800 && code <= 0xDFFF)) {
-        return line;
-      }
-    }
-    i += length;
+    const size_t length = Utf8CharacterLength(text);
+    if (length == 0) return line;
+    text.remove_prefix(length);
   }
   return 0;
 }

@@ -33,12 +33,6 @@ RefreshResult Failed(absl::Status status, GrantRecord record, MonotonicTime read
                        read_at, retry_after};
 }
 
-absl::Status WithRetryAfter(absl::Status status, absl::Duration wait) {
-  ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail{});
-  detail.retry_after = wait;
-  return WithDetail(std::move(status), detail);
-}
-
 // The lease was lost before anything was sent, or what came of it was stale; worth another look at
 // the record.
 bool IsLostLease(const RefreshResult& result) {
@@ -322,7 +316,7 @@ RefreshResult Refresher::RecordFailure(const Holding& holding, FailureKind kind,
     // The grant has moved on; its new state counts, not this failure.
     return Failed(GrantChangedError(), record, holding.acquired_at);
   }
-  if (failed->wait > absl::ZeroDuration()) status = WithRetryAfter(std::move(status), failed->wait);
+  if (failed->wait > absl::ZeroDuration()) status = WithRetryAfter(status, failed->wait);
   return Failed(std::move(status), record, holding.acquired_at, failed->wait);
 }
 

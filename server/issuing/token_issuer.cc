@@ -13,11 +13,10 @@ namespace {
 constexpr absl::Duration kBelievedNewest = absl::Seconds(1);
 
 // What is left of a refusal, for RetryInfo.
-absl::Status WithRetryAfter(const absl::Status& status, absl::Duration wait) {
-  std::optional<ErrorDetail> detail = GetErrorDetail(status);
-  if (!detail || !detail->retry_after) return status;
-  detail->retry_after = wait;
-  return WithDetail(status, *detail);
+// The refusal with what is left of its wait; one without stays so.
+absl::Status StillRefused(const absl::Status& status, absl::Duration left) {
+  const std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  return detail && detail->retry_after ? WithRetryAfter(status, left) : status;
 }
 
 }  // namespace
@@ -75,7 +74,7 @@ std::optional<absl::StatusOr<TokenAnswer>> TokenIssuer::TryCached(const TokenQue
                          due || entry->outdated ? TokenSource::kStale : TokenSource::kCache, left};
     }
   }
-  if (refused) return WithRetryAfter(entry->refusal->status, entry->refusal->retry_at - now);
+  if (refused) return StillRefused(entry->refusal->status, entry->refusal->retry_at - now);
   return std::nullopt;
 }
 
